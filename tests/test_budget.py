@@ -130,7 +130,8 @@ def test_the_machine_is_measured_once_and_kept(home):
     assert first.widths == list(WIDTHS) and first.threads == torch.get_num_threads()
     assert min(first.fp32_gflops) > 0 and first.call_learned_us > first.call_us > 0
     assert wb.machine() == first and wb.machine().measured == first.measured
-    a, b = torch.ones(1024, 1024), torch.ones(1024, 4096)
+    a = torch.ones(1024, 1024)
+    b = torch.ones(1024, 4096)
     torch.mm(a, b)
     began = time.process_time()
     torch.mm(a, b)

@@ -84,7 +84,8 @@ def test_steps_equal_those_on_the_cpu(encoding):
 
 def test_muon_on_the_gpu_learns_as_on_the_cpu():
     """Its iteration is in bfloat16 there, which moves the losses by less than a step does."""
-    there, here = losses_on("cuda"), losses_on("cpu")
+    there = losses_on("cuda")
+    here = losses_on("cpu")
     assert there[0] == pytest.approx(here[0], abs=1e-4)
     assert there[-1] == pytest.approx(here[-1], abs=0.15) and there[-1] < there[0] - 0.5
 

@@ -45,10 +45,10 @@ def test_the_corpus_takes_the_source_by_its_name():
 
 @pytest.mark.parametrize("frame", core.SCENES)
 def test_no_frame_of_indirect_objects_is_in_the_text(frame):
-    asked = re.compile(frame.format_map(ANY).replace(". ", r"\. "))
+    pattern = re.compile(frame.format_map(ANY).replace(". ", r"\. "))
     whole = frame.format(one="Ann", other="Bob", giver="Bob", place="park", gift="a book")
-    assert asked.fullmatch(whole), "the pattern must find its own frame"
-    assert not asked.search(TEXT)
+    assert pattern.fullmatch(whole), "the pattern must find its own frame"
+    assert not pattern.search(TEXT)
 
 
 @pytest.mark.parametrize("frame", PUBLISHED)

@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_what_was_used_longest_ago_gives_way_and_is_equal_when_computed_again(ti
     caches = [first, second, first, second]
     patterns = []
     for prompt, cache in zip(prompts, caches, strict=True):
-        result = cache.made(prompt, lambda prompt=prompt: wb.attention(tiny, prompt))
+        result = cache.made(prompt, partial(wb.attention, tiny, prompt))
         patterns.append(result.pattern.copy())
     each = sum(storages(wb.attention(tiny, prompts[0])).values())
     first.get(prompts[0])  # used last now, though it came first
@@ -92,7 +93,7 @@ def test_what_was_used_longest_ago_gives_way_and_is_equal_when_computed_again(ti
     assert prompts[1] not in second and prompts[2] not in first
     assert 1.9 * each < freed < 2.1 * each and memory.total() < 2.5 * each
     for prompt, cache, pattern in zip(prompts, caches, patterns, strict=True):
-        again = cache.made(prompt, lambda prompt=prompt: wb.attention(tiny, prompt))
+        again = cache.made(prompt, partial(wb.attention, tiny, prompt))
         np.testing.assert_array_equal(again.pattern, pattern)
 
 

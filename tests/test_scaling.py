@@ -74,7 +74,11 @@ def test_the_interval_of_a_run_covers_what_was_planted(n):
 
 def test_a_law_with_tokens_comes_back_and_shares_a_budget():
     """Hoffmann et al.'s own numbers; the best share of a budget follows from their equation 4."""
-    e, a, alpha, b, beta = 1.69, 406.4, 0.34, 410.7, 0.28
+    e = 1.69
+    a = 406.4
+    alpha = 0.34
+    b = 410.7
+    beta = 0.28
     points = [
         (n, d, e + a / n**alpha + b / d**beta)
         for n in np.geomspace(1e7, 1e9, 4)

@@ -86,7 +86,8 @@ def opened(url: str) -> tuple[Any, str]:
         url = f"file://{path_of(url, 'folder').resolve()}"
     match = URL.match(url)
     assert match is not None, url
-    protocol, rest = match[1].lower(), match[2]
+    protocol = match[1].lower()
+    rest = match[2]
     if protocol in REFUSED or "::" in url:
         raise WorkbenchError(
             f"{shown(url)} is not the address of a file or folder; give a plain one, such as "

@@ -98,6 +98,7 @@ def test_doctor_lists_the_failed_checks_of_a_home_that_cannot_be_used(file_as_ho
         "home",
         "bundled models",
         "background runs",
+        "speed",
     ]
     assert "WORKBENCH_HOME" in rows["home"]["found"] and rows["device"]["ok"]
 

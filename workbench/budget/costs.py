@@ -91,7 +91,7 @@ class Item(NamedTuple):
 
     what: str
     kind: str
-    asked: Asked | None
+    requests: Asked | None
     problem: str = ""
 
 
@@ -164,7 +164,7 @@ def _items(what: str, model: str, limit: int | None, tokens: int) -> Iterator[It
         yield from _of_toml(what)
     else:
         item = _suite(what, model, limit)
-        if item.asked is None:
+        if item.requests is None:
             raise WorkbenchError(
                 f"There is nothing called {what!r} to cost; name a recipe, a suite, a task, a "
                 f"plan's file, or one of {', '.join(KINDS)}."
@@ -231,9 +231,9 @@ def _try(what: str, kind: str, count: Any) -> Item:
 
 def _line(item: Item, place: Place, here: Machine, watts: float) -> Line:
     """One thing in one place."""
-    if item.asked is None:
+    if item.requests is None:
         return Line(item.what, item.kind, place.name, None, None, None, None, None, item.problem)
-    work, assumed = item.asked
+    work, assumed = item.requests
     notes = list(assumed)
     if place.gpu is None:
         seconds = work.seconds_on(here)

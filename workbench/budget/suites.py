@@ -139,10 +139,10 @@ def _of_task(name: str, subject: "Subject", size: Size, limit: int | None) -> tu
             cache_requests=False,
             rewrite_requests_cache=False,
         )
-        asked: dict[str, list[Any]] = {}
+        by_type: dict[str, list[Any]] = {}
         for instance in task.instances:
-            asked.setdefault(instance.request_type, []).append(instance)
-        for kind, instances in asked.items():
+            by_type.setdefault(instance.request_type, []).append(instance)
+        for kind, instances in by_type.items():
             getattr(counter, kind)(instances)
         times = n / max(1, len(indices))
         seconds += (time.process_time() - began) * times

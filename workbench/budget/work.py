@@ -160,7 +160,7 @@ class Size:
         """
         tokens = rows * context
         forward = self.scoring(tokens, context, 1)
-        kept = self.n_layers * KEPT * self.d_model * tokens * FLOAT
+        activations = self.n_layers * KEPT * self.d_model * tokens * FLOAT
         logits = 3 * tokens * self.d_vocab * FLOAT
         calls = CALLS * self.n_layers + 20
         return Work(
@@ -168,7 +168,7 @@ class Size:
             moved=forward.moved * (1 + BACK),
             calls=calls,
             learned=calls,
-            memory_gb=(FLOAT * self.parameters * (1 + trained) + kept + logits) / 2**30,
+            memory_gb=(FLOAT * self.parameters * (1 + trained) + activations + logits) / 2**30,
             width=self.d_model,
         )
 

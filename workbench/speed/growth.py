@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from workbench.interp.engine.settings import Settings
@@ -39,7 +40,7 @@ def bench(progress: Callable[[str], None], n: int = 3) -> list[dict[str, Any]]:
             subject = random_gpt(shape["layers"], shape["width"], shape["tokens"])
             question = random_pairs(subject, shape["tokens"], 1)[0]
             run_sweep(subject, question, Settings())  # warm up
-            seconds = _median(lambda s=subject, q=question: run_sweep(s, q, Settings()), n)
+            seconds = _median(partial(run_sweep, subject, question, Settings()), n)
             rows.append(_row(axis, size, subject, shape["tokens"], 1, seconds))
     subject = random_gpt(USUAL["layers"], USUAL["width"], USUAL["tokens"])
     for size in PAIRS:

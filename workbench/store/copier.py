@@ -94,7 +94,8 @@ class Copier:
             self._attempt(rest=time.monotonic() - self._rest_at > REST_EVERY)
 
     def _attempt(self, *, rest: bool) -> None:
-        before, self.fault = self.fault, ""
+        before = self.fault
+        self.fault = ""
         try:
             self._copy(rest=rest)
         except WorkbenchError as error:

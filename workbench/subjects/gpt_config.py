@@ -96,6 +96,10 @@ class WorkbenchGPTConfig(PreTrainedConfig):
         ):
             if value not in allowed:
                 raise WorkbenchError(f"{what} is {value!r}; choose one of {', '.join(allowed)}.")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise WorkbenchError(
+                f"dropout is {self.dropout!r}; it must be a number at least 0 and below 1."
+            )
         if self.n_heads % self.n_kv_heads:
             raise WorkbenchError(
                 f"n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}."

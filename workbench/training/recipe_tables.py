@@ -162,10 +162,8 @@ class Corpus:
         BeforeValidator(_listed),
         Field(
             title="Corpus",
-            description=(
-                "Files, folders, their URLs (`s3://bucket/folder`), set names, Hugging Face ids, "
-                "`generated`, `digits` or `grammar`."
-            ),
+            description="Files, folders or their URLs (`s3://bucket/folder`), names of sets, "
+            "Hugging Face ids, `generated`, `digits` or `grammar`.",
         ),
     ] = field(default_factory=list)
     validation: Annotated[
@@ -313,9 +311,7 @@ class TaskTable:
         Literal["classification", "entities", "questions", "chat", "rewriting"],
         Field(description="Kind of task; if missing, the data set's own, else classification."),
     ] = "classification"
-    data: Annotated[
-        Text, Field(description="A set's name, a Hugging Face id, a file or its URL.")
-    ] = ""
+    data: Annotated[Text, Field(description="A set's name, Hugging Face id, file or URL.")] = ""
     test: Annotated[
         Text, Field(description="Held-out data instead of the set's own: a set, an id or a file.")
     ] = ""

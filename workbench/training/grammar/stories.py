@@ -87,7 +87,8 @@ def story(draw: random.Random) -> str:
 
 def _slots(draw: random.Random) -> dict[str, str]:
     man = draw.random() < 0.5
-    a, b = (draw.sample(words.MEN if man else words.WOMEN, 1)[0], draw.choice(words.WOMEN))
+    a = draw.sample(words.MEN if man else words.WOMEN, 1)[0]
+    b = draw.choice(words.WOMEN)
     he, his, him = ("he", "his", "him") if man else ("she", "her", "her")
     b = b if b != a else "Otto"
     person = draw.choice(

@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from workbench import memory
 from workbench.ui.parts.kept import kept
 from workbench.ui.parts.notices import note
 from workbench.ui.parts.titles import bare, option, titled
@@ -58,7 +59,7 @@ def _load(name: str, seq2seq: bool, encoder: bool, stamp: str) -> "Subject":
 
 def forget() -> None:
     """Unload all models and empty the caches of all sessions; locks stay, as they may be held."""
-    _load.clear()
+    memory.release()
     st.cache_data.clear()
 
 
