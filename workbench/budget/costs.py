@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -189,7 +190,7 @@ def _of_toml(what: str) -> Iterator[Item]:
             item = _suite(cell.config["suite"], model, cell.config["limit"])
             yield item._replace(what=cell.title, kind="cell")
         else:
-            yield _try(cell.title, "cell", lambda config=cell.config: _of_config(config))
+            yield _try(cell.title, "cell", partial(_of_config, cell.config))
 
 
 def _of_config(config: dict[str, Any]) -> Asked:
