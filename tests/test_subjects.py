@@ -255,7 +255,7 @@ def test_prompts_that_cannot_be_read_are_said_in_one_sentence(tiny):
 
 def test_bundled_models_are_listed_first():
     names = [listed.name for listed in available()]
-    assert names[:3] == ["shelf-base", "shelf-digits", "shelf-tuned"]
+    assert names[:4] == ["shelf-base", "shelf-digits", "shelf-english", "shelf-tuned"]
 
 
 def test_importing_the_package_imports_no_model_library():
