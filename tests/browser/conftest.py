@@ -49,12 +49,16 @@ def command(port: int) -> list[str]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add what the page showed to the report of a failed test: CI keeps no screenshots."""
+    """Add what the page and the app's log showed to a failed test's report: CI keeps neither."""
     report = yield
-    page = getattr(item, "funcargs", {}).get("page")
+    fixtures = getattr(item, "funcargs", {})
+    page = fixtures.get("page")
     if report.when == "call" and report.failed and isinstance(page, Page) and not page.is_closed():
         words = page.locator("body").inner_text()[:3000]
         report.sections.append(("the page", f"{page.url}\n{words}"))
+        if home := fixtures.get("app_home"):
+            log = home / "app.log"
+            report.sections.append(("the app's log", log.read_text()[-3000:]))
     return report
 
 

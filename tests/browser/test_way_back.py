@@ -1,9 +1,10 @@
 """What a page keeps, and that Back shows the page before as it was."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import parse_qs, quote, urlparse
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -79,11 +80,27 @@ def test_a_chosen_model_stays_from_page_to_page_and_back(
     expect(box(page, "Model")).to_have_value("shelf-tuned")
     assert asked(page)["model"] == "shelf-tuned"
     choose(page, "Model", "shelf-base")
+    page.wait_for_url(lambda url: "model=" not in url)  # shelf-base is the default
     settle()
     page.go_back()
     expect(page.get_by_role("heading", name="Where does the answer come from?")).to_be_visible()
     settle()
     expect(box(page, "Model")).to_have_value("shelf-tuned")
+
+
+def test_a_page_that_is_drawn_already_takes_what_a_link_carries(
+    open_page: Callable[..., Page], settle: Callable[[], None]
+):
+    page = open_page("patching", model="shelf-tuned")
+    link = f"/patching?show={quote(json.dumps({'model': 'shelf-english'}))}"
+    page.evaluate(
+        "link => { history.replaceState(history.state, '', link);"
+        " dispatchEvent(new PopStateEvent('popstate', { state: history.state })) }",
+        link,
+    )
+    expect(box(page, "Model")).to_have_value("shelf-english")
+    settle()
+    assert asked(page) == {"model": "shelf-english"}
 
 
 def test_a_head_stays_for_a_model_of_the_same_shape_only(

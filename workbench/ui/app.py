@@ -83,10 +83,10 @@ def main() -> None:
         )
         sections.setdefault(section, []).append(page)
     page = st.navigation(sections, expanded=True)
-    links.arrive()
-    with st.sidebar:
-        choose_image_format()
     try:
+        links.arrive()
+        with st.sidebar:
+            choose_image_format()
         shipped.ensure()
         if page.url_path:  # every page but Home works with models
             warm.start()

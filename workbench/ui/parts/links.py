@@ -9,6 +9,7 @@ import json
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from workbench import paths
 from workbench.ui.parts.history import arrived
@@ -53,14 +54,29 @@ def arrive() -> None:
     if text is None:
         return
     del st.query_params[SHOWN]
-    for key in KEYS:  # of the page that is left
-        st.session_state.pop(key, None)
+    _forget_widgets()
     for key, value in carried(text).items():
         arrived(key)
         value = bare(value) if isinstance(value, str) else [*map(bare, value)]
         st.query_params[key] = value
         st.session_state[key] = value == "true" if value in ("true", "false") else value
     st.rerun()  # in a run that Back asks for, only the URL as it came would count
+
+
+def _forget_widgets() -> None:
+    """Drop what the widgets of the page before hold: their values, and their share of the URL.
+
+    A page that was drawn already owns its parameters: Streamlit lets nobody else set them. After
+    Back that happens where a run ends before the request with the link's parameter arrives.
+    """
+    context = get_script_run_ctx()
+    assert context is not None  # only a page's run has links
+    with context.session_state.query_params() as query:
+        bindings = {key: query.get_binding_for_param(key) for key in KEYS}
+        for binding in filter(None, bindings.values()):
+            query.unbind_widget(binding.widget_id)
+    for key in KEYS:
+        st.session_state.pop(key, None)
 
 
 def carried(text: str) -> dict[str, str | list[str]]:
