@@ -235,7 +235,8 @@ def test_a_background_without_a_cluster_is_refused_before_anything_is_recorded(h
     assert Store().list() == []
 
 
-def test_a_cluster_that_is_not_there_is_one_sentence(home):
+def test_a_cluster_that_is_not_there_is_one_sentence(home, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # there may be a Slurm here
     with pytest.raises(WorkbenchError, match="Slurm does not answer here"):
         wb.sweep(plan_of(home), on="slurm")
     with pytest.raises(WorkbenchError, match="a worker at least, not 0"):

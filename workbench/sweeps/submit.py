@@ -4,14 +4,14 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.progress import Progress
 from workbench.store import Run, Store
 from workbench.store.run import UNENDED
+from workbench.sweeps.slurm import Resources, SlurmJobs, refusal
 from workbench.sweeps.work import Worker
 
 PLACES = ("here", "local", "slurm", "torchrun")
@@ -22,20 +22,49 @@ PATIENCE = 120.0
 """Seconds that a process under torchrun waits for the first one to record the sweep."""
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What each worker is given on a cluster.
+class Jobs(Protocol):
+    """Workers that were started.
 
-    - `minutes`: how long it may take; a worker that is cut off is started again
-    - `cpus`, `gpus`, `memory_gb`: of one worker
-    - `partition`: Slurm's, "" for its default
+    - `n`: how many
     """
 
-    minutes: int = 1440
-    cpus: int = 2
-    gpus: int = 0
-    memory_gb: int = 16
-    partition: str = ""
+    n: int
+
+    def gone(self) -> bool:
+        """Whether no worker is left."""
+        ...
+
+    def withdraw(self) -> None:
+        """Take back the workers that have not begun."""
+        ...
+
+    def cancel(self) -> None:
+        """End all workers."""
+        ...
+
+
+class LocalJobs:
+    """Workers in processes beside this one.
+
+    Args:
+        jobs: Submitit's.
+    """
+
+    def __init__(self, jobs: Sequence[Any]) -> None:
+        self.n = len(jobs)
+        self._jobs = jobs
+
+    def gone(self) -> bool:
+        """Whether all processes have ended."""
+        return all(job.done() for job in self._jobs)
+
+    def withdraw(self) -> None:
+        """Do nothing: processes begin at once."""
+
+    def cancel(self) -> None:
+        """End the processes."""
+        for job in self._jobs:
+            job.cancel(check=False)
 
 
 def check_place(on: str, workers: int) -> None:
@@ -61,34 +90,34 @@ def check_place(on: str, workers: int) -> None:
         raise WorkbenchError("Slurm does not answer here (there is no sbatch); use --on local.")
 
 
-def submit(
-    sweep_id: str, store: Store, on: str, workers: int, resources: Resources
-) -> Sequence[Any]:
-    """Start the workers of a sweep; returns submitit's jobs."""
+def submit(sweep_id: str, store: Store, on: str, workers: int, resources: Resources) -> Jobs:
+    """Start the workers of a sweep, and return them.
+
+    Raises:
+        WorkbenchError: Slurm does not take them.
+    """
     import submitit
+    from submitit.core.utils import FailedJobError
 
     folder = store.get(sweep_id).folder / "workers"
     executor = submitit.AutoExecutor(folder=folder, cluster=on)
-    more: dict[str, Any] = {"slurm_partition": resources.partition} if resources.partition else {}
-    executor.update_parameters(
-        name="workbench-sweep",
-        timeout_min=resources.minutes,
-        cpus_per_task=resources.cpus,
-        gpus_per_node=resources.gpus,
-        mem_gb=resources.memory_gb,
-        **more,
-    )
+    executor.update_parameters(name="workbench-sweep", **resources.parameters())
     # Beside one another, workers share this machine's processors.
     threads = max(1, (os.cpu_count() or 1) // workers) if on == "local" else resources.cpus
     worker = Worker(sweep_id, store.url, str(paths.home()), threads)
-    with executor.batch():
-        jobs = [executor.submit(worker) for _ in range(workers)]
-    return jobs
+    try:
+        with executor.batch():
+            jobs = [executor.submit(worker) for _ in range(workers)]
+    except FailedJobError as error:
+        raise WorkbenchError(
+            f"Slurm does not take the workers: {refusal(error)} Ask for something else with: "
+            f"workbench sweep --resume {sweep_id} --on slurm, and --partition, --memory, --cpus, "
+            "--gpus, --minutes or --sbatch"
+        ) from error
+    return SlurmJobs([job.job_id for job in jobs]) if on == "slurm" else LocalJobs(jobs)
 
 
-def wait(
-    sweep_id: str, store: Store, jobs: Sequence[Any], progress: Progress | None = None
-) -> None:
+def wait(sweep_id: str, store: Store, jobs: Jobs, progress: Progress | None = None) -> None:
     """Wait until all cells have ended; where this is interrupted, the workers are ended too.
 
     Raises:
@@ -102,24 +131,24 @@ def wait(
                 share = sum(cell.progress for cell in cells) / len(cells)
                 progress(share, f"{len(cells) - n_open} of {len(cells)} cells")
             if not n_open:
+                jobs.withdraw()
                 return
-            if all(job.done() for job in jobs):
+            if jobs.gone():
                 _if_left(sweep_id, store, jobs)
                 return
             time.sleep(PAUSE)
     except BaseException:
-        for job in jobs:
-            job.cancel()
+        jobs.cancel()
         raise
 
 
-def _if_left(sweep_id: str, store: Store, jobs: Sequence[Any]) -> None:
+def _if_left(sweep_id: str, store: Store, jobs: Jobs) -> None:
     """Raise where cells are left and no worker is."""
     cells = store.children(sweep_id)
     left = [cell for cell in cells if cell.status in UNENDED]
     if left:
         raise WorkbenchError(
-            f"All {len(jobs)} workers are gone and {len(left)} of {len(cells)} cells are left; "
+            f"All {jobs.n} workers are gone and {len(left)} of {len(cells)} cells are left; "
             f"their logs are in {store.get(sweep_id).folder / 'workers'}. Go on with: workbench "
             f"sweep --resume {sweep_id}"
         )

@@ -13,7 +13,8 @@ from workbench.records import Record
 from workbench.store import Run, Store
 from workbench.store.followers import follower
 from workbench.sweeps.plan import Plan
-from workbench.sweeps.submit import Resources, check_place, joined, submit, wait
+from workbench.sweeps.slurm import Resources
+from workbench.sweeps.submit import check_place, joined, submit, wait
 from workbench.sweeps.work import work
 
 if TYPE_CHECKING:

@@ -1,8 +1,11 @@
 """A sweep's workers: each takes the next cell that nobody works on, until all have ended."""
 
 import os
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from workbench import threads
 from workbench.modes import own_modes
@@ -10,6 +13,7 @@ from workbench.store import Run, Stopped, Store
 from workbench.store.run import UNENDED
 from workbench.store.tracker import Terminated
 from workbench.store.worker import carry_out
+from workbench.sweeps.slurm import has_grace
 
 PAUSE = 0.5
 """Seconds between two looks for a cell whose worker has died."""
@@ -70,6 +74,7 @@ def _carry_out(run: Run, store: Store) -> None:
     try:
         carry_out(run, store)
     except Terminated:
+        store.forget_attempts(run.id)  # the cell is not to blame
         raise
     except (Exception, Stopped):  # recorded by now; the other cells go on
         return
@@ -84,6 +89,33 @@ def _note_progress(sweep_id: str, store: Store) -> None:
     store.write(sweep_id, [], {"progress": share, "message": message, "heartbeat": time.time()})
     if n_ended == len(cells):
         store.finish(sweep_id, "done", progress=1.0)
+
+
+@contextmanager
+def started_again() -> Iterator[None]:
+    """Inside the block, a worker that Slurm takes away ends its cell first, for others to take up.
+
+    Slurm sends submitit's signal shortly before a worker's time is over; a preemption with some
+    grace begins with SIGTERM. Submitit has the worker queued again and leaves by `SystemExit`,
+    which within a cell would be read as the user's wish to cancel it; so the cell ends before.
+    """
+    number = signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
+    heard = []
+
+    def end(_number: int, _frame: Any) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        heard.append(number)
+        raise Terminated(f"the worker's time is over ({number.name})")
+
+    queue_again = signal.signal(number, end)
+    try:
+        yield
+    except Terminated:
+        if callable(queue_again) and (heard or has_grace()):
+            queue_again(number, None)
+        raise
+    finally:
+        signal.signal(number, queue_again)
 
 
 class Worker:
@@ -109,7 +141,8 @@ class Worker:
         if self.threads:
             os.environ[threads.VARIABLE] = str(self.threads)
             threads.fit()
-        return work(self.sweep_id, Store(self.url))
+        with started_again():
+            return work(self.sweep_id, Store(self.url))
 
     def checkpoint(self) -> object:
         """What Slurm starts again after a preemption: the same worker."""
