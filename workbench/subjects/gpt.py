@@ -40,6 +40,8 @@ warnings.filterwarnings("ignore", message="Initializing zero-element tensors is 
 
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of the rotary angles, each `[batch, pos, d_head]`."""
+CAUSAL_WITHOUT_MASK = ("sdpa", "workbench_short_rows")
+"""Attention back ends that can be told that whole rows are causal; the second is training's."""
 
 
 def _norm(config: WorkbenchGPTConfig, width: int) -> nn.Module:
@@ -350,7 +352,7 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
         """Whether attention to whole rows is told that it is causal, and gets no mask."""
         config = self.config
         return (
-            config._attn_implementation == "sdpa"
+            config._attn_implementation in CAUSAL_WITHOUT_MASK
             and config.positions != "alibi"  # whose biases are in the mask
             and getattr(config, "is_causal", True)
         )

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.errors import WorkbenchError
 from workbench.subjects.gpt import WorkbenchGPTModel
 from workbench.training import resources, sharding
+from workbench.training.attending import keep_short_patterns
 from workbench.training.compiling import PartLoss, summed_loss
 from workbench.training.feeding import moved
 from workbench.training.optim import learning_rate, optimizers
@@ -93,6 +94,8 @@ class Stepper:
         for module in model.modules():
             if isinstance(module, WorkbenchGPTModel):
                 module.keep_rotations()
+        if device.type == "cpu" and self.accelerator.mixed_precision == "bf16":
+            keep_short_patterns(model)
         several = self.accelerator.num_processes > 1
         if settings.compile and several:
             model.compile()  # in place, so that the names of parameters stay as they are
