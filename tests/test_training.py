@@ -1,5 +1,6 @@
 """Recipes, corpora and the loop, on a corpus of a few kilobytes."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from workbench.subjects.tokenizer import train_tokenizer
 from workbench.training import Recipe, checkpoints
 from workbench.training.corpus import held_out, prepare, split, training_texts
 from workbench.training.muon import Muon, orthogonal
-from workbench.training.optim import learning_rate, optimizers
+from workbench.training.optim import learning_rate, optimizers, set_rate
 from workbench.training.recipe import Corpus, Optimisation, names
 from workbench.training.texts import documents, prose
 
@@ -188,6 +189,26 @@ def test_muon_gets_the_blocks_matrices_and_adamw_the_rest(tiny):
     )
     with pytest.raises(WorkbenchError, match="must be muon or adamw"):
         optimizers(tiny.model, Optimisation(optimizer=cast("Any", "sgd")))
+
+
+def test_embeddings_learn_at_a_rate_of_their_own_beside_muon(tiny):
+    tiny.model.requires_grad_(True)
+    settings = Optimisation(steps=100, warmup=10, lr=0.5, embedding_lr=3.0)
+    adamw, muon = optimizers(tiny.model, settings)
+    set_rate([adamw, muon], 4, settings)
+    assert {group["lr"] for group in adamw.param_groups} == {0.75}
+    assert {group["lr"] for group in muon.param_groups} == {0.25}
+    # A checkpoint from before the setting existed has no share in its groups.
+    earlier = adamw.state_dict()
+    for group in earlier["param_groups"]:
+        del group["share"]
+    adamw.load_state_dict(earlier)
+    set_rate([adamw], 4, settings)
+    assert {group["lr"] for group in adamw.param_groups} == {0.25}
+    # AdamW alone trains the matrices too, so nothing is set apart.
+    (alone,) = optimizers(tiny.model, replace(settings, optimizer="adamw"))
+    set_rate([alone], 4, settings)
+    assert {group["lr"] for group in alone.param_groups} == {0.25}
 
 
 def test_the_bundled_pairs_cards_tell_where_they_come_from():

@@ -2,18 +2,16 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from workbench.speed.bare import segments
-from workbench.training.loop import Stepper, Trainee, mean_loss
+from workbench.speed.race import race
+from workbench.training.loop import Stepper, Trainee
 from workbench.training.pretrain import batches, setup
 from workbench.training.recipe import Recipe
-from workbench.training.resources import synchronize
 
 TARGET = 1.88
 """Nats per character on Tiny Shakespeare's last tenth: nanoGPT's CPU settings after 2,000 steps."""
@@ -24,64 +22,15 @@ Progress = Callable[[str], None]
 def bench_training(
     progress: Progress, ours: str = "shakespeare-char", reference: str = "shakespeare-char-nanogpt"
 ) -> list[dict[str, Any]]:
-    """Two rows: seconds of training to the loss `TARGET`, and of one step against a bare loop.
+    """Three rows: seconds of training to the loss `TARGET`, and of a step against a bare loop.
 
     Args:
         progress: Called with what is being measured.
         ours: Name of our recipe.
         reference: Name of the recipe with nanoGPT's settings.
     """
-    return [_race(progress, ours, reference), _step(progress, reference)]
-
-
-def _race(progress: Progress, ours: str, reference: str) -> dict[str, Any]:
-    """Train both recipes in turn until their validation loss is at most `TARGET`."""
-    sides = {name: _training(Recipe.read(name)) for name in (ours, reference)}
-    seconds = dict.fromkeys(sides, 0.0)
-    losses = dict.fromkeys(sides, float("inf"))
-    steps = dict.fromkeys(sides, 0)
-    while running := [name for name in sides if losses[name] > TARGET]:
-        for name in running:  # in turn, so that a noisy machine disturbs both
-            evaluation = next(sides[name], None)
-            if evaluation is None:
-                sides.pop(name)
-                continue
-            steps[name], seconds[name], losses[name] = evaluation
-            progress(
-                f"{name}: step {steps[name]}, {seconds[name]:.1f} s, validation loss "
-                f"{losses[name]:.4f}"
-            )
-        if not any(name in sides for name in running):
-            break
-    return {
-        "case": (
-            f"Tiny Shakespeare characters to validation loss {TARGET}: {ours} against {reference}"
-        ),
-        "ours_s": seconds[ours],
-        "reference_s": seconds[reference],
-        "ratio": seconds[reference] / seconds[ours] if losses[ours] <= TARGET else float("nan"),
-        "ours_loss": losses[ours],
-        "reference_loss": losses[reference],
-        "ours_steps": steps[ours],
-        "reference_steps": steps[reference],
-        "note": ""
-        if losses[reference] <= TARGET
-        else "the reference ended above the target: the ratio is at least this",
-    }
-
-
-def _training(recipe: Recipe) -> Iterator[tuple[int, float, float]]:
-    """(step, seconds of training so far, validation loss) at every evaluation of a recipe."""
-    trainee, tokens = setup(recipe)
-    batch, held = batches(recipe, trainee, tokens)
-    stepper = Stepper(trainee, recipe.train)
-    yield from segments(
-        lambda number: stepper.step(batch(number), number),
-        lambda: mean_loss(stepper.accelerator, stepper.best_model, held),
-        partial(synchronize, stepper.device),
-        recipe.train.steps,
-        recipe.train.eval_every,
-    )
+    rows = race(progress, ours, reference, TARGET, compiles=False)
+    return [*rows, _step(progress, reference)]
 
 
 def _step(progress: Progress, name: str, n: int = 60) -> dict[str, Any]:

@@ -52,6 +52,14 @@ def _norm(config: WorkbenchGPTConfig, width: int) -> nn.Module:
     return nn.LayerNorm(width, eps=config.norm_eps, bias=config.bias)
 
 
+def _lowered(x: Tensor) -> Tensor:
+    """`x` in autocast's precision where that is on: cast once, not by each projection of it."""
+    kind = x.device.type
+    if x.dtype != torch.float32 or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
+
+
 def _into_residual(config: WorkbenchGPTConfig, width: int, *, bias: bool) -> nn.Linear:
     """A projection into the residual stream, marked because it is initialised smaller."""
     projection = nn.Linear(width, config.d_model, bias=bias)
@@ -243,9 +251,10 @@ class Block(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: Tensor, **kwargs) -> Tensor:
         """The residual stream after the block, `[batch, pos, d_model]`."""
-        attn_out, _ = self.attn(self.ln1(hidden_states), **kwargs)
+        attn_out, _ = self.attn(_lowered(self.ln1(hidden_states)), **kwargs)
         hidden_states = hidden_states + self._dropped(attn_out)  # resid_mid
-        return hidden_states + self._dropped(self.mlp(self.ln2(hidden_states)))  # resid_post
+        mlp_out = self.mlp(_lowered(self.ln2(hidden_states)))
+        return hidden_states + self._dropped(mlp_out)  # resid_post
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

@@ -1,6 +1,8 @@
 """Muon for matrices in the blocks, AdamW for the rest, and the learning-rate schedule."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,13 +40,15 @@ def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Opt
         else:
             embeddings.append(parameter)
     decay = 0.0  # embeddings are decayed only when AdamW trains the matrices too
+    share = settings.embedding_lr  # AdamW's rate over Muon's
     if settings.optimizer == "adamw":
         embeddings = embeddings + matrices
         matrices = []
         decay = settings.weight_decay
+        share = 1.0
     groups = [
-        {"params": embeddings, "weight_decay": decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": embeddings, "weight_decay": decay, "share": share},
+        {"params": vectors, "weight_decay": 0.0, "share": share},
     ]
     groups = [group for group in groups if group["params"]]
     optims: list[torch.optim.Optimizer] = []
@@ -62,6 +66,17 @@ def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Opt
             )
         )
     return optims
+
+
+def set_rate(opts: Iterable[Any], step: int, settings: Optimisation) -> None:
+    """Give every parameter the learning rate of a step.
+
+    Muon's update is scaled to match AdamW's (see `muon`), so that one rate can serve both.
+    """
+    rate = learning_rate(step, settings)
+    for opt in opts:
+        for group in opt.param_groups:
+            group["lr"] = rate * group.get("share", 1.0)
 
 
 def learning_rate(step: int, settings: Optimisation) -> float:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from workbench.errors import WorkbenchError
 from workbench.training.feeding import moved
-from workbench.training.optim import learning_rate
+from workbench.training.optim import set_rate
 from workbench.training.recipe import Optimisation
 from workbench.training.recipe_tables import Privacy
 from workbench.training.rows import Row, collate
@@ -208,8 +208,7 @@ class PrivateStepper(Stepper):
         for gradient in gradients:
             gradient.div_(self.settings.batch_size)  # the expected rows, not those drawn
         norm = torch.nn.utils.get_total_norm(gradients)
-        for group in self._noisy.param_groups:
-            group["lr"] = learning_rate(number, self.settings)
+        set_rate([self._noisy], number, self.settings)
         self._noisy.original_optimizer.step()
         self._noisy.zero_grad()
         if self.average is not None:

@@ -209,7 +209,7 @@ class Corpus:
 class Optimisation:
     """`[train]`: steps, rates, evaluation and checkpoints.
 
-    - `lr` serves matrices (Muon) and everything else (AdamW)
+    - `lr` serves matrices; with Muon, AdamW's rate for everything else is `embedding_lr` times it
     - `momentum` is Muon's, `beta2` AdamW's; a run of a few hundred steps learns faster with less
     - `sharded`: each of several processes holds a slice of the weights (FSDP2) instead of all (DDP)
     """
@@ -221,6 +221,7 @@ class Optimisation:
         StrictInt, Field(ge=1, le=10**6, title="Batch size", description="Rows per step.")
     ] = 16
     lr: Annotated[Positive, Field(title="Peak lr", description="Peak learning rate.")] = 3e-3
+    embedding_lr: Annotated[Positive, Field(description="With Muon: AdamW's rate over lr.")] = 1.0
     warmup: Annotated[
         StrictInt, Field(ge=0, description="Steps over which the learning rate rises.")
     ] = 50

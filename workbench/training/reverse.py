@@ -28,7 +28,7 @@ from workbench.subjects import load
 from workbench.subjects.card import write_card
 from workbench.subjects.save import save
 from workbench.training.corpus import held_out
-from workbench.training.optim import learning_rate, optimizers
+from workbench.training.optim import optimizers, set_rate
 from workbench.training.recipe import Optimisation
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -140,9 +140,8 @@ def fit(
         loss = F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        set_rate(opts, step, settings)
         for opt in opts:
-            for group in opt.param_groups:
-                group["lr"] = learning_rate(step, settings)
             opt.step()
             opt.zero_grad()
         if step % 100 == 0 or step == settings.steps - 1:

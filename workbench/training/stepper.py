@@ -23,7 +23,7 @@ from workbench.training import resources, sharding
 from workbench.training.attending import keep_short_patterns
 from workbench.training.compiling import PartLoss, summed_loss
 from workbench.training.feeding import moved
-from workbench.training.optim import learning_rate, optimizers
+from workbench.training.optim import optimizers, set_rate
 from workbench.training.recipe import Optimisation
 from workbench.training.rows import IGNORED
 from workbench.training.two_texts import TwoTexts
@@ -171,11 +171,8 @@ class Stepper:
         loss = self._fitting_gradients(batch)
         # One norm over all parameters: their relative sizes stay, only the step gets shorter.
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        # All optimisers share one rate; Muon's update is scaled to match AdamW's (see `muon`).
-        rate = learning_rate(number, self.settings)
+        set_rate(self.opts, number, self.settings)
         for opt in self.opts:
-            for group in opt.param_groups:
-                group["lr"] = rate
             opt.step()
             opt.zero_grad()
         if self.average is not None:
