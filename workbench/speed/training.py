@@ -20,7 +20,9 @@ Progress = Callable[[str], None]
 
 
 def bench_training(
-    progress: Progress, ours: str = "shakespeare-char", reference: str = "shakespeare-char-nanogpt"
+    progress: Progress,
+    ours: str = "shakespeare-char-quick",
+    reference: str = "shakespeare-char-nanogpt",
 ) -> list[dict[str, Any]]:
     """Three rows: seconds of training to the loss `TARGET`, and of a step against a bare loop.
 
