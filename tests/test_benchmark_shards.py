@@ -21,6 +21,7 @@ from workbench.benchmarks.engine.lm import SubjectLM
 from workbench.benchmarks.run import run_job
 from workbench.store.answers import Answers
 from workbench.store.followers import Silent
+from workbench.subjects.modules import device_of
 
 FREE = """
 task: free
@@ -138,3 +139,15 @@ def test_the_oldest_answers_make_room_for_new_ones(tmp_path):
     answers.put([(keys[-1], "another")])
     assert answers.get([keys[-1]])[keys[-1]] == ([2900.0, False], True)  # the first answer stays
     answers.close()
+
+
+@pytest.mark.parametrize(
+    ("rank", "wanted", "place"),
+    [("", None, "cuda"), ("0", None, "cuda:0"), ("3", None, "cuda:1"), ("1", "cpu", "cpu")],
+)
+def test_each_process_of_a_launcher_has_a_gpu_of_its_own(monkeypatch, rank, wanted, place):
+    """There is no GPU here: torch is told of two, and only asked where a model would go."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert device_of(wanted) == torch.device(place)

@@ -16,7 +16,7 @@ from workbench.subjects.claims import MEND
 from workbench.subjects.encoder import Encoder
 from workbench.subjects.encoder_families import FAMILIES
 from workbench.subjects.kinds import Kind
-from workbench.subjects.modules import moved
+from workbench.subjects.modules import device_of, moved
 from workbench.subjects.names import available, local_path
 from workbench.subjects.pretrained import read_model
 
@@ -79,7 +79,7 @@ def load_encoder(
     digest = hash_files(weights)
     pin = identity.identity(f"{digest} {hash_files([folder / PREPROCESSOR])}", folder)
     card = encoder_card(model, shown, folder, digest, pin)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = device_of(device)
     return Encoder(shown, moved(model, target), card, settings)
 
 

@@ -24,7 +24,7 @@ from workbench.subjects.claims import NOT_WHOLE
 from workbench.subjects.gguf_header import check_header
 from workbench.subjects.kinds import DECODER, ENCODER, SEQ2SEQ
 from workbench.subjects.loading_report import check_finite, stored_tensors
-from workbench.subjects.modules import moved
+from workbench.subjects.modules import device_of, moved
 from workbench.subjects.names import UNDER_WAY, available, local_path, run_checkpoint
 from workbench.subjects.pretrained import Read, read_model
 from workbench.subjects.subject import Subject
@@ -74,7 +74,7 @@ def load(
     if name.startswith("edit:"):
         return _edited(name, device)
     kinds = (DECODER, *([SEQ2SEQ] if seq2seq else []), *([ENCODER] if encoder else []))
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device_of(device)
     path = run_checkpoint(name) if name.startswith("run:") else local_path(name)
     if path is None:
         return _from_hub(name, device, kinds)

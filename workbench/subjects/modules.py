@@ -1,5 +1,6 @@
 """Typed access to modules of torch and transformers, whose own annotations say too little."""
 
+import os
 from typing import TypeVar, cast
 
 import torch
@@ -13,6 +14,21 @@ def moved(model: Model, to: torch.device | torch.dtype) -> Model:
     """The model itself, moved to a device or converted to a dtype."""
     # The wrapper of `PreTrainedModel.to` hides its signature from type checkers.
     return cast("Model", cast("nn.Module", model).to(to))
+
+
+def device_of(wanted: str | torch.device | None) -> torch.device:
+    """The device that was asked for, or where a model goes by itself: a GPU where there is one.
+
+    Where torchrun has started several processes, each has a GPU of its own.
+    """
+    if wanted:
+        return torch.device(wanted)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    number = os.environ.get("LOCAL_RANK", "")
+    if not number.isdecimal():
+        return torch.device("cuda")
+    return torch.device("cuda", int(number) % torch.cuda.device_count())
 
 
 def weight_of(module: nn.Module) -> Tensor:

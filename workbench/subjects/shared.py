@@ -16,7 +16,7 @@ from workbench.errors import WorkbenchError
 from workbench.subjects.bridge import shared_clone
 from workbench.subjects.kinds import DECODER, ENCODER, SEQ2SEQ, refusal
 from workbench.subjects.load import load, loading_edit
-from workbench.subjects.modules import moved
+from workbench.subjects.modules import device_of, moved
 from workbench.subjects.names import resolve, stamp
 from workbench.subjects.subject import Subject
 
@@ -82,7 +82,7 @@ def shared(
     Raises:
         WorkbenchError: The model cannot be loaded, or is of a kind that is not accepted.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device_of(device)
     kinds = (DECODER, *([SEQ2SEQ] if seq2seq else []), *([ENCODER] if encoder else []))
     copy = _copy_of(name.strip(), device, dtype, kinds)
     whole = copy.subject
