@@ -193,15 +193,14 @@ def _processor() -> str:
 def _typical(work: Callable[[], Any], *, alone: bool = False) -> float:
     """Seconds of a typical run, after one to warm up; `SPENT` seconds in all.
 
-    The processor's own time counts where the clock's is longer: then a neighbour ran in between.
+    Where a neighbour ran in between, a run takes longer. One thread's own time is known to the
+    processor, so that it counts; of several threads the quicker half of the runs does, as their
+    time divided by their number would hide what they waited for each other.
 
     Args:
         work: What is measured.
         alone: Whether one thread does it, however many there are.
     """
-    import torch
-
-    threads = 1 if alone else torch.get_num_threads()
     work()
     seconds = []
     end = time.perf_counter() + SPENT
@@ -210,10 +209,11 @@ def _typical(work: Callable[[], Any], *, alone: bool = False) -> float:
         used = time.process_time()
         work()
         now = time.perf_counter()
-        cpu = (time.process_time() - used) / threads
-        seconds.append(min(now - began, cpu or now - began))
+        cpu = time.process_time() - used
+        seconds.append(min(now - began, cpu) if alone and cpu else now - began)
         if now > end:
-            return statistics.median(seconds)
+            seconds.sort()
+            return statistics.median(seconds if alone else seconds[: len(seconds) // 2 + 1])
 
 
 def _rate(width: int, dtype: Any) -> float:

@@ -1,5 +1,6 @@
 """`workbench bench patching`: packed sweeps against TransformerLens, and the FLOPs needed."""
 
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -150,10 +151,19 @@ def _loop(
     return [float(x) for x in effects.flatten()], cells, seconds
 
 
+def _seconds_of_sweep(subject: Subject, question: Pair) -> float:
+    began = time.perf_counter()
+    run_sweep(subject, question, Settings())
+    return time.perf_counter() - began
+
+
 def _growth(
     subject: Subject, lengths: tuple[int, ...], progress: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Layer x position sweeps of growing length: seconds against the FLOPs at the matrix rate."""
+    """Layer x position sweeps of growing length: seconds against the FLOPs at the matrix rate.
+
+    The first sweep of a model readies the engine; the median of the next three counts.
+    """
     rate = matrix_rate(subject)
     generator = torch.Generator().manual_seed(0)
     rows = []
@@ -164,9 +174,8 @@ def _growth(
         )
         ids[1] = torch.where(ids[1] == ids[0], (ids[1] + 1) % subject.card.d_vocab, ids[1])
         question = Pair(ids[0].to(subject.device), ids[1].to(subject.device), (5,), (6,))
-        began = time.perf_counter()
         run_sweep(subject, question, Settings())
-        seconds = time.perf_counter() - began
+        seconds = statistics.median(_seconds_of_sweep(subject, question) for _ in range(3))
         floor = needed_flops(subject, ids.shape[1]) / rate
         case = f"{subject.name}, {ids.shape[1]} tokens, all differ, resid_pre"
         rows.append(
