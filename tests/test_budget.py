@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import workbench as wb
+from workbench.budget.block import LEAST, moving
 from workbench.budget.free import free
 from workbench.budget.gpus import GPUS
 from workbench.budget.machine import WIDTHS, Machine
@@ -20,6 +21,7 @@ from workbench.budget.patching import of_map
 from workbench.budget.recipes import of_recipe, planned
 from workbench.budget.work import Work, size_of
 from workbench.errors import WorkbenchError
+from workbench.speed.costs import unasked
 from workbench.store import Store, jobs
 from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 from workbench.training import Recipe
@@ -39,7 +41,7 @@ FIGURES = Machine(
     fp32_gflops=[10.0, 100.0],
     bf16_gflops=[20.0, 400.0],
     bandwidth_gbs=20.0,
-    elementwise_gbs=10.0,
+    block_gbs=10.0,
     call_us=2.0,
     call_learned_us=20.0,
     disk_mbs=100.0,
@@ -96,6 +98,39 @@ def test_seconds_are_the_sum_worked_by_hand():
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_measured_block_is_predicted_to_take_what_it_took(shape):
+    """The bytes' rate is what is left of the time, so the sum over all three is the time again."""
+    work = planned(shape, 97).learning(8, shape["n_ctx"])
+    rate = FIGURES.gflops(work.width)
+    rest = work.moved / FIGURES.block_gbs / 1e9
+    seconds = work.flops / rate / 1e9 + rest + work.learned * FIGURES.call_learned_us / 1e6
+    assert moving(seconds, work, rate, FIGURES.call_learned_us) == pytest.approx(FIGURES.block_gbs)
+    assert work.seconds_on(FIGURES) == pytest.approx(seconds)
+    # Products that were slower when they were measured alone leave no time: a share is assumed.
+    floor = work.moved / (LEAST * seconds) / 1e9
+    assert moving(seconds, work, rate / 1e6, FIGURES.call_learned_us) == pytest.approx(floor)
+
+
+@pytest.mark.quick
+def test_a_figure_of_an_earlier_version_is_not_taken_for_a_block_s():
+    """Kept files are read again: one with the rate of copying number by number is refused."""
+    text = FIGURES.to_json()
+    assert Machine.from_json(text) == FIGURES
+    with pytest.raises(WorkbenchError):
+        Machine.from_json(text.replace("block_gbs", "elementwise_gbs"))
+
+
+@pytest.mark.quick
+def test_a_bench_s_fine_tune_answers_one_question():
+    """What `bench costs` predicts is what it measures: steps and an evaluation, few questions."""
+    recipe = Recipe.read("finetune-intents")
+    assert recipe.task["eval_items"] == 200
+    assert unasked(recipe).task == {**recipe.task, "eval_items": 1}
+    assert unasked(recipe).train == recipe.train
+
+
+@pytest.mark.quick
 def test_what_python_starts_is_not_shared_by_gpus():
     small = Work(flops=1e6, calls=1e5, learned=0.0)
     large = Work(flops=1e18)
@@ -128,7 +163,8 @@ def test_a_map_costs_what_its_cells_recompute():
 def test_the_machine_is_measured_once_and_kept(home):
     first = wb.machine(again=True)
     assert first.widths == list(WIDTHS) and first.threads == torch.get_num_threads()
-    assert min(first.fp32_gflops) > 0 and first.call_learned_us > first.call_us > 0
+    assert min(first.fp32_gflops) > 0 and first.block_gbs > 0
+    assert first.call_learned_us > first.call_us > 0
     assert wb.machine() == first and wb.machine().measured == first.measured
     a = torch.ones(1024, 1024)
     b = torch.ones(1024, 4096)

@@ -8,7 +8,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +31,13 @@ WIDTHS = (64, 128, 256, 512, 1024)
 ROWS = 1024
 """Rows of the left matrix."""
 SPENT = 0.05
-"""Seconds of measuring a figure."""
+"""Seconds of measuring a figure, at least."""
+RUNS = 3
+"""Runs of which a figure is the typical one, at least."""
 COPIED = 2**24
 """Numbers copied to measure the bandwidth, more than fit in a processor's caches."""
 WRITTEN = 2**25
 """Bytes written to measure the disk."""
-CHAIN = 40
-"""Operations in a row, to measure what one costs at least."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Machine(Record):
     - `fp32_gflops`, `bf16_gflops`: for each of `widths` the rate of a product of matrices
       `[1024, width] @ [width, 4 width]`, in 10^9 floating-point operations a second
     - `bandwidth_gbs`: of the memory, reading and writing, in 10^9 bytes a second
-    - `elementwise_gbs`: the same where each number is computed with, not only copied
-    - `call_us`, `call_learned_us`: what one operation costs however small its numbers are, in
-      microseconds; the latter forward and backward
+    - `block_gbs`: the same of what a model's blocks compute besides products, forward and
+      backward, in the precision that training takes by itself
+    - `call_us`, `call_learned_us`: what one operation of a block costs however small its numbers
+      are, in microseconds; the latter forward and backward, in training's precision
     - `disk_mbs`: of writing to the home folder until the disk has it, in 10^6 bytes a second
     - `gpu`, `gpu_memory_gb`: "" and 0 where there is none
     - `measured`: unix time; `seconds`: how long that took
@@ -64,7 +65,7 @@ class Machine(Record):
     fp32_gflops: list[float]
     bf16_gflops: list[float]
     bandwidth_gbs: float
-    elementwise_gbs: float
+    block_gbs: float
     call_us: float
     call_learned_us: float
     disk_mbs: float
@@ -95,7 +96,7 @@ class Machine(Record):
         ]
         rows += [
             ("memory bandwidth", self.bandwidth_gbs, "GB/s"),
-            ("number by number", self.elementwise_gbs, "GB/s"),
+            ("a block besides products", self.block_gbs, "GB/s"),
             ("one operation", self.call_us, "microseconds"),
             ("one operation, learned through", self.call_learned_us, "microseconds"),
             ("disk, writing", self.disk_mbs, "MB/s"),
@@ -113,7 +114,12 @@ class Machine(Record):
             precision: fp32 or bf16.
         """
         rates = self.bf16_gflops if precision == "bf16" else self.fp32_gflops
-        return float(np.exp(np.interp(np.log(width), np.log(self.widths), np.log(rates))))
+        return _between(width, self.widths, rates)
+
+
+def _between(width: float, widths: Sequence[int], rates: list[float]) -> float:
+    """The rate at a width, between the measured ones by the logarithm of both."""
+    return float(np.exp(np.interp(np.log(width), np.log(widths), np.log(rates))))
 
 
 BUSY = 0.25
@@ -123,7 +129,7 @@ BUSY = 0.25
 @public()
 @own_modes
 def machine(*, again: bool = False) -> Machine:
-    """This machine's figures, measured in about a second at the first call and kept on disk.
+    """This machine's figures, measured in about three seconds at the first call and kept on disk.
 
     Args:
         again: Measure anew, such as when the machine was busy the last time.
@@ -153,12 +159,19 @@ def _measured() -> Machine:
     import psutil
     import torch
 
+    from workbench.budget import block
+
     began = time.perf_counter()
     psutil.cpu_percent()  # what was in use before it is called again counts from here
     threads = torch.get_num_threads()
     fp32 = [_rate(width, torch.float32) for width in WIDTHS]
     bf16 = _emulated(torch.bfloat16, fp32) or [_rate(width, torch.bfloat16) for width in WIDTHS]
     busy = psutil.cpu_percent() / 100 * (os.cpu_count() or 1)
+    rates = {"fp32": fp32, "bf16": bf16}
+    blocks = block.measured(
+        lambda work, alone: _typical(work, alone=alone),
+        lambda width, precision: _between(width, WIDTHS, rates[precision]),
+    )
     has_gpu = torch.cuda.is_available()
     return Machine(
         processor=_processor(),
@@ -169,9 +182,9 @@ def _measured() -> Machine:
         fp32_gflops=fp32,
         bf16_gflops=bf16,
         bandwidth_gbs=_bandwidth(),
-        elementwise_gbs=_elementwise(),
-        call_us=_call(learned=False),
-        call_learned_us=_call(learned=True),
+        block_gbs=blocks.gbs,
+        call_us=blocks.call_us,
+        call_learned_us=blocks.call_learned_us,
         disk_mbs=_disk(),
         gpu=torch.cuda.get_device_name() if has_gpu else "",
         gpu_memory_gb=torch.cuda.get_device_properties(0).total_memory / 2**30 if has_gpu else 0.0,
@@ -191,7 +204,7 @@ def _processor() -> str:
 
 
 def _typical(work: Callable[[], Any], *, alone: bool = False) -> float:
-    """Seconds of a typical run, after one to warm up; `SPENT` seconds in all.
+    """Seconds of a typical run, after one to warm up; `SPENT` seconds and `RUNS` at least.
 
     Where a neighbour ran in between, a run takes longer. One thread's own time is known to the
     processor, so that it counts; of several threads the quicker half of the runs does, as their
@@ -201,6 +214,9 @@ def _typical(work: Callable[[], Any], *, alone: bool = False) -> float:
         work: What is measured.
         alone: Whether one thread does it, however many there are.
     """
+    import torch
+
+    alone = alone or torch.get_num_threads() == 1
     work()
     seconds = []
     end = time.perf_counter() + SPENT
@@ -211,7 +227,7 @@ def _typical(work: Callable[[], Any], *, alone: bool = False) -> float:
         now = time.perf_counter()
         cpu = time.process_time() - used
         seconds.append(min(now - began, cpu) if alone and cpu else now - began)
-        if now > end:
+        if now > end and len(seconds) >= RUNS:
             seconds.sort()
             return statistics.median(seconds if alone else seconds[: len(seconds) // 2 + 1])
 
@@ -241,32 +257,6 @@ def _bandwidth() -> float:
     a = torch.zeros(COPIED, dtype=torch.float32, device="cpu")
     b = torch.ones(COPIED, dtype=torch.float32, device="cpu")
     return 2 * 4 * COPIED / _typical(lambda: a.copy_(b)) / 1e9
-
-
-def _elementwise() -> float:
-    """GB/s of a curve and a sum over a batch's activations: what is read and what is written."""
-    import torch
-
-    a = torch.ones(ROWS, 256, dtype=torch.float32, device="cpu")
-    return 5 * 4 * a.numel() / _typical(lambda: torch.nn.functional.gelu(a) + a) / 1e9
-
-
-def _call(*, learned: bool) -> float:
-    """Microseconds of one operation on a few numbers; `learned`: with its backward pass."""
-    import torch
-
-    weight = torch.ones(8, 8, dtype=torch.float32, device="cpu", requires_grad=learned)
-    start = torch.ones(8, 8, dtype=torch.float32, device="cpu")
-
-    def chain() -> None:
-        x = start
-        for _ in range(CHAIN // 2):
-            x = torch.nn.functional.linear(x, weight)
-            x = torch.tanh(x)
-        if learned:
-            torch.autograd.grad(x.sum(), weight)
-
-    return _typical(chain, alone=True) / CHAIN * 1e6
 
 
 def _disk() -> float:

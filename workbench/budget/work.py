@@ -1,8 +1,9 @@
 """What a piece of work asks of a machine, by arithmetic, and how long it then takes.
 
 Time here is a sum: floating-point operations at the measured rate of the model's width, bytes at
-the measured rate of working number by number, and operations at what one costs however small it
-is. A GPU does the first two while Python starts the next operation, so there the longer counts.
+the rate measured of a small model's blocks besides products, and operations at what one of such
+blocks costs however small it is. A GPU does the first two while Python starts the next operation,
+so there the longer counts.
 """
 
 from dataclasses import dataclass, replace
@@ -80,7 +81,7 @@ class Work:
         """Seconds on a measured machine's processor."""
         return (
             self.flops / machine.gflops(self.width, self.precision) / 1e9
-            + self.moved / machine.elementwise_gbs / 1e9
+            + self.moved / machine.block_gbs / 1e9
             + (self.calls - self.learned) * machine.call_us / 1e6
             + self.learned * machine.call_learned_us / 1e6
             + self.python
