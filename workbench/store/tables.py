@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from workbench.errors import WorkbenchError
@@ -251,12 +251,14 @@ def _make_tables(engine: sa.Engine) -> int:
                 older = sa.update(meta).where(meta.c.key == "schema").values(schema)
                 if not connection.execute(older).rowcount:
                     connection.execute(sa.insert(meta).values(schema))
-        except (IntegrityError, OperationalError) as error:
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
             if (version := _schema_of(engine)) >= SCHEMA:
                 return version
             # SQLite itself has waited for the lock by now, mostly in vain only for an instant.
-            # On a server, two that make the same table at once collide.
-            passing = "locked" in str(error) or isinstance(error, IntegrityError)
+            # On a server, two that make the same table at once collide: PostgreSQL says then that a
+            # key, or the type of the table's rows, "already exists".
+            passing = isinstance(error, IntegrityError)
+            passing = passing or any(word in str(error) for word in ("locked", "already exists"))
             if time.monotonic() > end or not passing:
                 raise
             time.sleep(0.02)

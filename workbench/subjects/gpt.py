@@ -33,15 +33,14 @@ from transformers.utils.output_capturing import capture_outputs
 
 from workbench.errors import WorkbenchError
 from workbench.subjects import positions as encoding
-from workbench.subjects.gpt_config import WorkbenchGPTConfig
+from workbench.subjects.gpt_config import CAUSAL_WITHOUT_MASK, WorkbenchGPTConfig
+from workbench.subjects.modules import lowered
 
 # An attention-only model has MLPs of zero neurons, about whose matrices torch would warn.
 warnings.filterwarnings("ignore", message="Initializing zero-element tensors is a no-op")
 
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of the rotary angles, each `[batch, pos, d_head]`."""
-CAUSAL_WITHOUT_MASK = ("sdpa", "workbench_short_rows")
-"""Attention back ends that can be told that whole rows are causal; the second is training's."""
 
 
 def _norm(config: WorkbenchGPTConfig, width: int) -> nn.Module:
@@ -50,14 +49,6 @@ def _norm(config: WorkbenchGPTConfig, width: int) -> nn.Module:
     if config.norm == "rmsnorm":
         return nn.RMSNorm(width, eps=config.norm_eps)
     return nn.LayerNorm(width, eps=config.norm_eps, bias=config.bias)
-
-
-def _lowered(x: Tensor) -> Tensor:
-    """`x` in autocast's precision where that is on: cast once, not by each projection of it."""
-    kind = x.device.type
-    if x.dtype != torch.float32 or not torch.is_autocast_enabled(kind):
-        return x
-    return x.to(torch.get_autocast_dtype(kind))
 
 
 def _into_residual(config: WorkbenchGPTConfig, width: int, *, bias: bool) -> nn.Linear:
@@ -251,10 +242,9 @@ class Block(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: Tensor, **kwargs) -> Tensor:
         """The residual stream after the block, `[batch, pos, d_model]`."""
-        attn_out, _ = self.attn(_lowered(self.ln1(hidden_states)), **kwargs)
-        hidden_states = hidden_states + self._dropped(attn_out)  # resid_mid
-        mlp_out = self.mlp(_lowered(self.ln2(hidden_states)))
-        return hidden_states + self._dropped(mlp_out)  # resid_post
+        attn_out, _ = self.attn(lowered(self.ln1(hidden_states)), **kwargs)
+        x = hidden_states + self._dropped(attn_out)  # resid_mid
+        return x + self._dropped(self.mlp(lowered(self.ln2(x))))  # resid_post
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -359,11 +349,10 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
     @property
     def _needs_no_mask(self) -> bool:
         """Whether attention to whole rows is told that it is causal, and gets no mask."""
-        config = self.config
         return (
-            config._attn_implementation in CAUSAL_WITHOUT_MASK
-            and config.positions != "alibi"  # whose biases are in the mask
-            and getattr(config, "is_causal", True)
+            self.config._attn_implementation in CAUSAL_WITHOUT_MASK
+            and self.config.positions != "alibi"  # whose biases are in the mask
+            and getattr(self.config, "is_causal", True)
         )
 
     def _attention_mask(

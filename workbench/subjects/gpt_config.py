@@ -10,6 +10,8 @@ from workbench.subjects.positions import ENCODINGS
 
 NORMS = ("layernorm", "rmsnorm", "none")
 MLPS = ("gelu", "gelu_exact", "swiglu", "relu", "relu2", "none")
+CAUSAL_WITHOUT_MASK = ("sdpa", "workbench_short_rows")
+"""Attention back ends that can be told that whole rows are causal; the second is training's."""
 
 
 class Sizes(NamedTuple):

@@ -31,6 +31,14 @@ def device_of(wanted: str | torch.device | None) -> torch.device:
     return torch.device("cuda", int(number) % torch.cuda.device_count())
 
 
+def lowered(x: Tensor) -> Tensor:
+    """`x` in autocast's precision where that is on: cast once, not by each projection of it."""
+    kind = x.device.type
+    if x.dtype != torch.float32 or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
+
+
 def weight_of(module: nn.Module) -> Tensor:
     """The weight of a module that has one, such as a linear layer or an embedding."""
     return cast("Tensor", module.weight)

@@ -16,6 +16,7 @@ class Changes(TypedDict, total=False):
     steps: int
     batch_size: int
     lr: float
+    embedding_lr: float
     warmup: int
     decay: float
     weight_decay: float
