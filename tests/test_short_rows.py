@@ -10,8 +10,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tests.conftest import tiny_gpt
 from tests.families import FAMILIES
+from workbench.subjects.gpt_config import SHORT_ROWS
 from workbench.subjects.positions import ENCODINGS
-from workbench.training.attending import LONGEST, NAME, _attention, keep_short_patterns
+from workbench.training.attending import LONGEST, _attention, keep_short_patterns
 from workbench.training.compiling import part_loss
 
 
@@ -135,7 +136,7 @@ def test_gradients_of_a_model_stay_as_near_to_float32(name):
     kernel = float((gradients(model, ids, mixed=True) - right).norm())
     before = model.config._attn_implementation
     keep_short_patterns(model)
-    assert model.config._attn_implementation == (NAME if before == "sdpa" else before)
+    assert model.config._attn_implementation == (SHORT_ROWS if before == "sdpa" else before)
     assert float((gradients(model, ids, mixed=True) - right).norm()) <= 1.25 * kernel
     # Without mixed precision nothing changes at all.
     assert torch.equal(gradients(model, ids, mixed=False), right)

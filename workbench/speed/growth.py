@@ -1,7 +1,5 @@
 """`workbench bench growth`: how the time of a patching map grows, against its arithmetic."""
 
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +8,7 @@ from workbench.interp.engine.settings import Settings
 from workbench.interp.engine.sweep import run_sweep, run_sweeps
 from workbench.speed.patching import matrix_rate, needed_flops
 from workbench.speed.shapes import random_gpt, random_pairs
+from workbench.speed.timing import median_seconds
 from workbench.subjects import Subject
 
 TOKENS = (8, 16, 32, 64, 128, 256)
@@ -40,7 +39,7 @@ def bench(progress: Callable[[str], None], n: int = 3) -> list[dict[str, Any]]:
             subject = random_gpt(shape["layers"], shape["width"], shape["tokens"])
             question = random_pairs(subject, shape["tokens"], 1)[0]
             run_sweep(subject, question, Settings())  # warm up
-            seconds = _median(partial(run_sweep, subject, question, Settings()), n)
+            seconds = median_seconds(partial(run_sweep, subject, question, Settings()), n)
             rows.append(_row(axis, size, subject, shape["tokens"], 1, seconds))
     subject = random_gpt(USUAL["layers"], USUAL["width"], USUAL["tokens"])
     for size in PAIRS:
@@ -57,8 +56,8 @@ def _pairs(subject: Subject, size: int, n: int) -> dict[str, Any]:
     off = max(
         float((a.values - b.values).abs().max()) for a, b in zip(together, alone, strict=True)
     )
-    seconds = _median(lambda: run_sweeps(subject, questions, Settings()), n)
-    alone_s = _median(lambda: [run_sweep(subject, q, Settings()) for q in questions], n)
+    seconds = median_seconds(lambda: run_sweeps(subject, questions, Settings()), n)
+    alone_s = median_seconds(lambda: [run_sweep(subject, q, Settings()) for q in questions], n)
     row = _row("pairs", size, subject, USUAL["tokens"], size, seconds)
     return {**row, "alone_s": alone_s, "ratio": alone_s / seconds, "max_abs_diff": off}
 
@@ -76,13 +75,3 @@ def _row(
         "floor_s": floor,
         "over_floor": seconds / floor,
     }
-
-
-def _median(run: Callable[[], Any], n: int) -> float:
-    """The median time of `n` runs, in seconds."""
-    times = []
-    for _ in range(n):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)

@@ -1,8 +1,8 @@
 """`workbench bench patching`: packed sweeps against TransformerLens, and the FLOPs needed."""
 
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -16,6 +16,7 @@ from workbench.interp.patching.pair_maps import SITES
 from workbench.interp.prompts.pairs import Pair, pair
 from workbench.interp.prompts.probes import generate, read_probe
 from workbench.speed.shapes import random_gpt2, random_pairs
+from workbench.speed.timing import median_seconds
 from workbench.subjects import Subject, load
 
 SAMPLE = 40
@@ -151,12 +152,6 @@ def _loop(
     return [float(x) for x in effects.flatten()], cells, seconds
 
 
-def _seconds_of_sweep(subject: Subject, question: Pair) -> float:
-    began = time.perf_counter()
-    run_sweep(subject, question, Settings())
-    return time.perf_counter() - began
-
-
 def _growth(
     subject: Subject, lengths: tuple[int, ...], progress: Callable[[str], None]
 ) -> list[dict[str, Any]]:
@@ -175,7 +170,7 @@ def _growth(
         ids[1] = torch.where(ids[1] == ids[0], (ids[1] + 1) % subject.card.d_vocab, ids[1])
         question = Pair(ids[0].to(subject.device), ids[1].to(subject.device), (5,), (6,))
         run_sweep(subject, question, Settings())
-        seconds = statistics.median(_seconds_of_sweep(subject, question) for _ in range(3))
+        seconds = median_seconds(partial(run_sweep, subject, question, Settings()))
         floor = needed_flops(subject, ids.shape[1]) / rate
         case = f"{subject.name}, {ids.shape[1]} tokens, all differ, resid_pre"
         rows.append(

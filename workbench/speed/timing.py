@@ -26,6 +26,16 @@ def machine() -> dict[str, Any]:
     }
 
 
+def median_seconds(run: Callable[[], Any], n: int = 3) -> float:
+    """The median time of `n` runs, in seconds."""
+    times = []
+    for _ in range(n):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
 def in_turn(
     ours: Callable[[], Any], reference: Callable[[], Any], n: int = 3
 ) -> tuple[Any, Any, dict[str, Any]]:

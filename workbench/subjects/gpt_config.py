@@ -10,8 +10,10 @@ from workbench.subjects.positions import ENCODINGS
 
 NORMS = ("layernorm", "rmsnorm", "none")
 MLPS = ("gelu", "gelu_exact", "swiglu", "relu", "relu2", "none")
-CAUSAL_WITHOUT_MASK = ("sdpa", "workbench_short_rows")
-"""Attention back ends that can be told that whole rows are causal; the second is training's."""
+SHORT_ROWS = "workbench_short_rows"
+"""Training's own attention back end (`workbench.training.attending`)."""
+CAUSAL_WITHOUT_MASK = ("sdpa", SHORT_ROWS)
+"""Attention back ends that can be told that whole rows are causal."""
 
 
 class Sizes(NamedTuple):

@@ -16,7 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "workbench_short_rows"
+from workbench.subjects.gpt_config import SHORT_ROWS
+
 LONGEST = 384
 """Tokens of a row up to which keeping the pattern is faster; measured, with heads of 32 and 64."""
 LARGEST = 1 << 27
@@ -31,7 +32,7 @@ def keep_short_patterns(model: PreTrainedModel) -> None:
     All else, such as evaluation in float32, is computed as before.
     """
     if getattr(model.config, "_attn_implementation", None) == "sdpa":
-        model.set_attn_implementation(NAME)
+        model.set_attn_implementation(SHORT_ROWS)
 
 
 def _attention(
@@ -98,8 +99,9 @@ def _written_out(
     if mask is None:
         scores = torch.bmm(q, k.mT) * factor
     else:
-        shape = (batch, n_heads, n_queries, key.shape[2])
-        added = _added(mask).expand(shape).reshape(-1, *shape[2:])
+        added = _added(mask)
+        if added.ndim > 2:  # not the causal one, which all rows and heads share
+            added = added.expand(batch, n_heads, n_queries, key.shape[2]).flatten(0, 1)
         scores = torch.baddbmm(added, q, k.mT, alpha=factor)
     pattern = F.dropout(scores.softmax(-1), dropout) if dropout else scores.softmax(-1)
     z = torch.bmm(pattern, v)
@@ -120,5 +122,5 @@ def _added(mask: Tensor) -> Tensor:
     return torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill_(~mask, low)
 
 
-AttentionInterface.register(NAME, _attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionInterface.register(SHORT_ROWS, _attention)
+AttentionMaskInterface.register(SHORT_ROWS, sdpa_mask)

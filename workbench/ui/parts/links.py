@@ -72,9 +72,9 @@ def _forget_widgets() -> None:
     context = get_script_run_ctx()
     assert context is not None  # only a page's run has links
     with context.session_state.query_params() as query:
-        bindings = {key: query.get_binding_for_param(key) for key in KEYS}
-        for binding in filter(None, bindings.values()):
-            query.unbind_widget(binding.widget_id)
+        for key in KEYS:
+            if binding := query.get_binding_for_param(key):
+                query.unbind_widget(binding.widget_id)
     for key in KEYS:
         st.session_state.pop(key, None)
 
