@@ -10,6 +10,7 @@ from tests.conftest import layout_of, subject_of, tiny_gpt
 from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.errors import WorkbenchError
 from workbench.figures.patching import distrusted, effect_map
+from workbench.interp.engine.branches import Branches
 from workbench.interp.engine.hooked import hooked
 from workbench.interp.engine.packed import PackedEngine, engine
 from workbench.interp.engine.settings import Settings
@@ -180,6 +181,39 @@ def test_denoising_and_noising_are_each_others_mirror_when_the_prompts_are_swapp
     torch.testing.assert_close(
         torch.tensor(one.metric), torch.tensor(other.metric), atol=1e-5, rtol=0
     )
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("reads", [1, 2])
+def test_in_the_last_layer_only_what_is_read_is_computed_in_full(reads, tiny):
+    subject = subject_of(tiny_gpt(n_layers=3).double())
+    packed = engine(subject)
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
+    run = packed.record(torch.stack([question.clean, question.corrupted]))
+    n_pos = len(question.clean)
+    branches = [
+        Branches(
+            layer,
+            pos,
+            1,
+            partial(lambda at, where: run.resid[at][:1, where:], layer, pos),
+            0,
+            prompt=1,
+        )
+        for layer in range(4)
+        for pos in (2, n_pos - 1)
+    ]
+    rows = []
+    hook = packed.layers[-1].mlp.register_forward_hook(lambda *at: rows.append(at[-1].shape[1]))
+    carried = packed.carry(run, branches, last=reads)
+    hook.remove()
+    # Three branches from each position reach the last layer; those from the end have one row.
+    assert rows == [3 * (reads + 1)]
+    for branch, final in carried:
+        assert final.shape[:2] == (1, min(reads, n_pos - branch.pos))
+    # The other prompt's stream, put in at the first layer from where they part, is that prompt.
+    parted = next(final for branch, final in carried if (branch.layer, branch.pos) == (0, 2))
+    torch.testing.assert_close(parted[0], run.resid[-1][0, -reads:], atol=1e-10, rtol=0)
 
 
 @pytest.mark.quick

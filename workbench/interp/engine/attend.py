@@ -46,7 +46,7 @@ class Pass:
 
 
 class ProjectedError(Exception):
-    """Carries queries, keys and values out of a block; what comes after them is not needed."""
+    """Carries queries, keys, values and how they are scored out of a block, which ends there."""
 
 
 # A context variable and not an attribute: two threads may run two engines at once.
@@ -54,11 +54,11 @@ _PASS: ContextVar[Pass | None] = ContextVar("packed_pass", default=None)
 
 
 @contextmanager
-def active(state: Pass) -> Iterator[None]:
+def active(state: Pass) -> Iterator[Pass]:
     """Make `state` the pass under way while the context lasts."""
     token = _PASS.set(state)
     try:
-        yield
+        yield state
     finally:
         _PASS.reset(token)
 
@@ -93,18 +93,28 @@ def _attention(
         return state.z, None
     if state.only_projects:
         # The only way out of a block half-way that needs no knowledge of its code.
-        raise ProjectedError(query, key, value)
-    return _packed_attention(state, query, key, value, (scaling, softcap, sinks)), None
+        raise ProjectedError(query, key, value, (scaling, softcap, sinks))
+    return packed_attention(state, query, key, value, (scaling, softcap, sinks)), None
 
 
-def _packed_attention(
+def packed_attention(
     state: Pass,
     query: Float[Tensor, "1 head row d_head"],
     key: Float[Tensor, "1 kv_head row d_head"],
     value: Float[Tensor, "1 kv_head row d_value"],
     how: tuple[float | None, float | None, Tensor | None],
-) -> Float[Tensor, "1 row head d_value"]:
-    """Each run of the packed row attends to the recorded prefix and to its own rows, no others."""
+    last: int | None = None,
+) -> Float[Tensor, "1 looking head d_value"]:
+    """Each run of the packed row attends to the recorded prefix and to its own rows, no others.
+
+    Args:
+        state: The pass, whose groups say which rows make a run.
+        query: Queries of all rows.
+        key: Keys of all rows.
+        value: Values of all rows.
+        how: Scaling, softcap and sinks, as `attend` takes them.
+        last: Rows of each run that look, from its end; None for all.
+    """
     assert state.target is not None
     keys = state.target.keys[state.layer]  # [prompt, kv_head, pos, d_head]
     values = state.target.values[state.layer]
@@ -122,8 +132,11 @@ def _packed_attention(
         k = torch.cat([_of_each(keys, prompts)[:, :, :pos], k], dim=2)
         v = torch.cat([_of_each(values, prompts)[:, :, :pos], v], dim=2)
         own_mask = None if mask is None else _of_each(mask, prompts)[:, :, pos:, :n_pos]
+        if last is not None:
+            q = q[:, :, -last:]
+            own_mask = None if own_mask is None else own_mask[:, :, -last:]
         out = attend(q, k, v, own_mask, *how)
-        parts.append(out.transpose(1, 2).flatten(0, 1))  # [n * (n_pos - pos), head, d_head]
+        parts.append(out.transpose(1, 2).flatten(0, 1))  # [n * looking, head, d_head]
     return torch.cat(parts).unsqueeze(0)
 
 

@@ -11,15 +11,18 @@ TransformerLens's architecture adapter gives them.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.interp.engine.attend import NAME, Group, Pass, ProjectedError, active
+from workbench import threads
+from workbench.interp.engine.attend import NAME, Pass, ProjectedError, active, packed_attention
 from workbench.interp.engine.branches import Branches, Edit, Recording
 from workbench.interp.engine.reader import Reader, UnpackableError, plain_reader
+from workbench.interp.engine.rows import edits_at, packed_row, prompts_of, unpacked
 from workbench.subjects import Subject
 from workbench.subjects.card import within_context
 from workbench.subjects.stream import first
@@ -205,12 +208,23 @@ class PackedEngine(Reader):
         state = Pass(target=target, prompt=prompt, layer=layer, only_projects=True)
         where = torch.arange(n_pos, device=resid.device).repeat(n)
         with active(state):
-            try:
-                self._layer(state, resid.flatten(0, 1).unsqueeze(0), where)
-            except ProjectedError as projected:
-                # Each is [1, head, n * pos, d_head], one packed row.
-                q, k, v = (x[0].unflatten(1, (n, n_pos)).transpose(0, 1) for x in projected.args)
-                return q, k, v
+            *parts, _ = self._projections(state, resid.flatten(0, 1).unsqueeze(0), where)
+        # Each is [1, head, n * pos, d_head], one packed row.
+        q, k, v = (x[0].unflatten(1, (n, n_pos)).transpose(0, 1) for x in parts)
+        return q, k, v
+
+    def _projections(self, state: Pass, rows: Tensor, where: Tensor) -> tuple[Any, ...]:
+        """Queries, keys and values of packed rows, and how they are scored; the block ends there.
+
+        Args:
+            state: The pass under way, which only projects.
+            rows: `[1, row, d_model]`.
+            where: The position of each.
+        """
+        try:
+            self._layer(state, rows, where)
+        except ProjectedError as projected:
+            return projected.args
         raise UnpackableError("This model's attention does not ask for its pattern.")
 
     @contextmanager
@@ -272,16 +286,21 @@ class PackedEngine(Reader):
         rows: dict[int, Tensor] = {}
         # One step past the last layer, where branches join that go straight to the readout.
         for layer in range(min((b.layer for b in branches), default=0), len(self.layers) + 1):
+            threads.fit()
             for pos, siblings in by_pos.items():
                 joining = [branch.make() for branch in siblings if branch.layer == layer]
+                if layer == len(self.layers):
+                    joining = [run[:, -last:] for run in joining]
                 if joining:
                     rows[pos] = torch.cat([rows[pos], *joining] if pos in rows else joining)
-            if layer < len(self.layers) and rows:
+            if layer == len(self.layers) - 1 and rows:
+                rows = self._through_last(target, rows, by_pos, last)
+            elif layer < len(self.layers) and rows:
                 rows = self._through_layer(target, layer, rows, by_pos)
         # Siblings were sorted by layer, so they joined in this very order and split in it.
         carried = []
         for pos, siblings in by_pos.items():
-            finals = rows[pos][:, -last:].split([branch.n for branch in siblings])
+            finals = rows[pos].split([branch.n for branch in siblings])
             carried += list(zip(siblings, finals, strict=True))
         return carried
 
@@ -294,18 +313,40 @@ class PackedEngine(Reader):
     ) -> dict[int, Tensor]:
         """The rows `[n, n_pos - pos, d_model]` of every start position after one more layer."""
         n_pos = target.resid[0].shape[1]
-        device = target.resid[0].device
-        groups = [(pos, _prompts(by_pos[pos], len(x))) for pos, x in rows.items()]
+        groups = [(pos, prompts_of(by_pos[pos], len(x))) for pos, x in rows.items()]
         state = Pass(target=target, layer=layer, groups=groups)
-        # One long row of tokens, `where` holding the position that each of them stands at.
-        packed = torch.cat([x.flatten(0, 1) for x in rows.values()]).unsqueeze(0)
-        spans = [torch.arange(pos, n_pos, device=device).repeat(len(x)) for pos, x in rows.items()]
-        where = torch.cat(spans)
-        edits = _edits_here(by_pos, groups, n_pos, layer)
+        packed, where = packed_row(rows, n_pos)
+        edits = edits_at(by_pos, groups, n_pos, layer)
         with self.lock, active(state), self._edited(layer, edits):
             packed = self._layer(state, packed, where)[0]  # [all rows, d_model]
-        parts = zip(rows, packed.split([len(span) for span in spans]), strict=True)
-        return {pos: part.unflatten(0, (-1, n_pos - pos)) for pos, part in parts}
+        return unpacked(packed, rows)
+
+    def _through_last(
+        self,
+        target: Recording,
+        rows: dict[int, Tensor],
+        by_pos: dict[int, list[Branches]],
+        last: int,
+    ) -> dict[int, Tensor]:
+        """The last rows `[n, last, d_model]` of every start position after the last layer.
+
+        All rows are looked at there, so all are projected; only what is read needs the rest.
+        """
+        layer = len(self.layers) - 1
+        groups = [(pos, prompts_of(by_pos[pos], len(x))) for pos, x in rows.items()]
+        n_pos = target.resid[0].shape[1]
+        if edits_at(by_pos, groups, n_pos, layer):
+            rows = self._through_layer(target, layer, rows, by_pos)
+            return {pos: x[:, -last:] for pos, x in rows.items()}
+        state = Pass(target=target, layer=layer, groups=groups, only_projects=True)
+        ends = {pos: x[:, -last:] for pos, x in rows.items()}
+        with self.lock:
+            with active(state):
+                projections = self._projections(state, *packed_row(rows, n_pos))
+            z = packed_attention(state, *projections, last=last)
+            with active(Pass(target=target, layer=layer, z=z)) as known:
+                packed = self._layer(known, *packed_row(ends, n_pos))[0]
+        return unpacked(packed, ends)
 
     def _layer(
         self, state: Pass, rows: Float[Tensor, "1 row d_model"], where: Int[Tensor, " row"]
@@ -325,33 +366,6 @@ class PackedEngine(Reader):
         out = self.layers[state.layer](rows, **arguments)
         # Some families' blocks give a tuple: the stream, then attention's pattern or a cache.
         return out[0] if isinstance(out, tuple) else out
-
-
-def _edits_here(
-    by_pos: dict[int, list[Branches]], groups: list[Group], n_pos: int, layer: int
-) -> list[tuple[Tensor, Edit]]:
-    """The edits that branches under way have at this layer, with their rows in the packed row."""
-    edits: list[tuple[Tensor, Edit]] = []
-    group_start = 0
-    for pos, prompts in groups:
-        length = n_pos - pos  # rows of one run
-        start = group_start
-        for branch in by_pos[pos]:
-            if branch.layer > layer:
-                break  # they are sorted by layer, so the rest has not joined yet
-            for edit in branch.edits:
-                if edit.layer == layer:
-                    starts = start + torch.arange(branch.n, device=edit.pos.device) * length
-                    rows = starts.unsqueeze(1) + edit.pos - pos  # [n, position of the edit]
-                    edits.append((rows.flatten(), edit))
-            start += branch.n * length
-        group_start += len(prompts) * length
-    return edits
-
-
-def _prompts(siblings: list[Branches], n: int) -> list[int]:
-    """The prompt of each of the first `n` runs of branches that are sorted as they join."""
-    return [branch.prompt for branch in siblings for _ in range(branch.n)][:n]
 
 
 # Failures are remembered too: the trial of a model that cannot be packed is not repeated.
