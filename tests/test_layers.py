@@ -73,6 +73,7 @@ ROOMS = {  # rooms of a room; what stands beside them in its folder is for all o
 NESTED = [(outer, inner) for outer, rooms in ROOMS.items() for inner in rooms]
 COMMON = {
     *(
+        "allocator",
         "data",
         "doors",
         "errors",

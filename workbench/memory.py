@@ -5,7 +5,6 @@ answer of the API: while all caches together hold more than the budget, what was
 goes. Weights of models are counted apart (`models` in `held`); they have limits of their own.
 """
 
-import ctypes
 import gc
 import os
 import re
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from workbench.allocator import c_library
 from workbench.errors import WorkbenchError
 from workbench.storages import storages
 
@@ -304,9 +304,9 @@ def release(*, weights: bool = True) -> int:
 def trim() -> bool:
     """Give freed memory back to the system; False where the C library cannot.
 
-    Glibc keeps what was freed in its arenas, one for each of many threads.
+    Glibc keeps what was freed, and more of it by `allocator.keep_freed`.
     """
-    give_back = getattr(_c_library(), "malloc_trim", None)
+    give_back = getattr(c_library(), "malloc_trim", None)
     return bool(give_back is not None and give_back(0))
 
 
@@ -315,13 +315,6 @@ def resident() -> int:
     import psutil  # a page that computes nothing need not wait for it
 
     return psutil.Process().memory_info().rss
-
-
-def _c_library() -> Any:
-    try:
-        return ctypes.CDLL(None)
-    except (OSError, TypeError):  # Windows
-        return None
 
 
 def _sorted() -> list[Any]:

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from workbench import threads
+from workbench.allocator import keep_freed
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def own_modes(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
         with modes(_models([*args, *kwargs.values()])):
+            keep_freed()
             threads.fit()
             return function(*args, **kwargs)
 

@@ -19,6 +19,8 @@ KEEP = "keep"
 """The value of `WORKBENCH_THREADS` that leaves the number to torch."""
 EVERY = 3.0
 """Seconds for which a choice holds."""
+SOON = 0.4
+"""Seconds for which a choice holds that was made without knowing the load of others."""
 FREE = 0.25
 """Cores that other processes may use before threads are measured."""
 WINDOW = 0.2
@@ -104,7 +106,8 @@ def fit(*, again: bool = False) -> Choice:
             return Choice(now, _STATE.most, "set by torch.set_num_threads")
         if again or _STATE.choice is None or time.monotonic() >= _STATE.until:
             _STATE.choice = _choose(now)
-            _STATE.until = time.monotonic() + EVERY
+            informed = _STATE.measured is not None or not _STATE.choice.seconds
+            _STATE.until = time.monotonic() + (EVERY if informed else SOON)
         choice = _STATE.choice
         _STATE.set_here.add(choice.threads)
     return _set(choice.threads, choice.most, choice.why, choice.seconds)

@@ -1,11 +1,11 @@
 """Freeing memory: what Python, torch and the C library still hold of things that nobody uses."""
 
-import ctypes
 import gc
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple
+
+from workbench.memory import trim
 
 
 class Freed(NamedTuple):
@@ -34,8 +34,7 @@ def free(forget: Callable[[], Any] | None = None) -> Freed:
 
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    with suppress(OSError, AttributeError):  # glibc keeps freed blocks for later
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    trim()
     return Freed(before, process.memory_info().rss / 2**30)
 
 

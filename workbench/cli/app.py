@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from workbench.allocator import keep_freed
 from workbench.cli import (
     budget,
     causal,
@@ -33,6 +34,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; an error that the user can fix prints one sentence, exit code 2."""
+    keep_freed()  # before other threads begin
     try:
         app()
     except WorkbenchError as error:

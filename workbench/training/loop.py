@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workbench import threads
+from workbench.allocator import keep_freed
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
 from workbench.subjects.kinds import DECODER, SEQ2SEQ
@@ -83,6 +84,7 @@ def fit(
     Raises:
         WorkbenchError: When the loss becomes NaN or infinite; the last checkpoint is then intact.
     """
+    keep_freed()
     # The optimiser's moments: without them a resumed run would not repeat the one that was killed.
     saved = checkpoints.state(trainee.folder) if trainee.folder else None
     stepper = stepper_of(trainee, settings, saved)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench import threads
 from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
 from workbench.interp.patterns.looking import UnreadableError, look_through
@@ -35,6 +36,7 @@ def each_pattern(
     """
 
     def see(layer: int, pattern: Tensor, values: Tensor) -> None:
+        threads.fit()
         look(layer, pattern.float())
         if measure is not None:
             measure(layer, values)

@@ -1,0 +1,72 @@
+"""Freed memory that stays with the process: what the system has to do for a tensor again."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from workbench import allocator
+
+pytestmark = [
+    pytest.mark.quick,
+    pytest.mark.skipif(
+        not hasattr(allocator.c_library(), "gnu_get_libc_version"), reason="needs glibc"
+    ),
+]
+
+# Pages that the system clears while eight large tensors come and go, by the thread that makes them.
+FAULTS = """
+import resource, sys, threading
+import torch
+from workbench import allocator, memory
+
+def faults():
+    def work():
+        for _ in range(2):  # the first round is not counted
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(8):
+                torch.ones(size)
+            counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    counts = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return counts[-1]
+
+kept = sys.argv[1] == "keep" and allocator.keep_freed()
+size = int(sys.argv[2])
+cleared = faults()
+before = memory.resident()
+memory.trim()
+print(kept, cleared, before - memory.resident())
+"""
+
+
+def ran(way: str, size: int, **environment: str) -> tuple[bool, int, int]:
+    """Whether memory is kept, pages cleared for the tensors again, bytes that `trim` gave back."""
+    run = subprocess.run(
+        [sys.executable, "-c", FAULTS, way, str(size)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kept, faults, returned = run.stdout.split()
+    return kept == "True", int(faults), int(returned)
+
+
+@pytest.mark.parametrize("n_bytes", [4 << 20, 100 << 20])
+def test_a_tensor_made_again_needs_no_new_pages(n_bytes):
+    pages = 8 * n_bytes // os.sysconf("SC_PAGE_SIZE")
+    without, cleared, _ = ran("leave", n_bytes // 4)
+    kept, again, returned = ran("keep", n_bytes // 4)
+    assert not without and kept
+    assert again < pages / 50
+    assert cleared > pages / 2 or n_bytes < 64 << 20  # glibc itself keeps some smaller ones
+    assert returned > n_bytes / 2  # and a trim gives it back
+
+
+def test_who_sets_the_allocator_keeps_that():
+    assert not ran("keep", 1 << 20, MALLOC_ARENA_MAX="2")[0]
+    assert not ran("keep", 1 << 20, GLIBC_TUNABLES="glibc.malloc.arena_max=2")[0]
