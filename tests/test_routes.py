@@ -97,9 +97,11 @@ def test_a_prompt_of_one_token_and_one_too_long_for_its_gradients(tiny, monkeypa
         gradient_attention(tiny, "1 2 3 4")
 
 
-def test_large_patterns_lie_in_a_file_in_half_precision_and_read_the_same(tiny, monkeypatch):
+def test_large_patterns_are_halved_and_larger_ones_in_a_file_and_read_the_same(tiny, monkeypatch):
     whole = attention(tiny, "3 1 4 1 5")
-    monkeypatch.setattr(sys.modules[attention.__module__], "FULL_PRECISION", 10)
-    filed = attention(tiny, "3 1 4 1 5")
-    assert isinstance(filed.pattern, np.memmap) and filed.pattern.dtype == np.float16
-    np.testing.assert_allclose(filed.head(1, 2), whole.head(1, 2), atol=1e-3)
+    for limit, filed in ((whole.pattern.size - 1, False), (10, True)):
+        monkeypatch.setattr(sys.modules[attention.__module__], "FULL_PRECISION", limit)
+        halved = attention(tiny, "3 1 4 1 5")
+        assert halved.pattern.dtype == np.float16
+        assert isinstance(halved.pattern, np.memmap) == filed
+        np.testing.assert_allclose(halved.pattern, whole.pattern, atol=1e-3)

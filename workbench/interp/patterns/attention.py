@@ -26,9 +26,10 @@ from workbench.records import Record
 from workbench.subjects import Subject, SubjectOrName
 
 FULL_PRECISION = 2**26
-"""Pattern entries (a quarter of a gigabyte) above which they go to a file, in half precision.
+"""Pattern entries (a quarter of a gigabyte) up to which they are kept in single precision.
 
-The file has no name and disappears with them: memory stays bounded for any model and prompt.
+Twice as many fill as much memory in half precision. More go to a file, which has no name and
+disappears with them: memory stays bounded for any model and prompt.
 """
 
 
@@ -312,8 +313,11 @@ def _of_stack(
 
 
 def _room(shape: tuple[int, ...]) -> np.ndarray:
+    """Room for patterns, not cleared: every layer fills its part."""
     if np.prod(shape) <= FULL_PRECISION:
-        return np.zeros(shape, np.float32)
+        return np.empty(shape, np.float32)
+    if np.prod(shape) <= 2 * FULL_PRECISION:
+        return np.empty(shape, np.float16)
     with TemporaryFile(prefix="attention-") as file:
         return np.memmap(file, np.float16, "w+", shape=shape)
 
