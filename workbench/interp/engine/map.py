@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
@@ -73,7 +73,15 @@ class Map:
             if after_all and self.window == 1 and not self.also:
                 # After the last block nothing moves between positions; see `_by_pos`.
                 values[-1, ..., : -1 - self.fed] = unpatched
+            if self.site == "resid_pre" and self.layers[0] == 0:
+                values[0, self._same_token] = unpatched
         return values
+
+    @cached_property
+    def _same_token(self) -> Bool[Tensor, " pos"]:
+        """Where what enters the first layer is the same in both runs: nothing is patched there."""
+        own = self.run.resid[0][self.target]  # [pos, d_model]
+        return (self.source("resid", 0) == own).all(-1).cpu()
 
     def branches(self) -> Iterator[Branches]:
         """The patched runs; cells before `first` are the target run itself and need none."""
@@ -108,6 +116,8 @@ class Map:
         for p in self.swept_pos():
             if enters == n_layers and p < len(stream) - 1 - self.fed:
                 continue  # after the last block nothing moves from here to where the answer is read
+            if self.site == "resid_pre" and layer == 0 and self._same_token[p]:
+                continue
             key = (row, slice(None), p) if self.site == "z_by_pos" else (row, slice(p, p + 1))
             yield Branches(enters, p, n, rows_from(p), key, prompt=self.target)
 
