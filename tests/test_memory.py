@@ -227,7 +227,7 @@ def test_a_budget_that_is_no_size_is_named_with_its_mend(given, monkeypatch):
 
 
 def test_freed_memory_goes_back_to_the_system():
-    if not memory.trim() and not hasattr(memory._c_library(), "malloc_trim"):
+    if not memory.trim() and not hasattr(memory.c_library(), "malloc_trim"):
         pytest.skip("needs glibc")
     pieces = [b"x" * 100_000 for _ in range(3000)]  # too small for memory maps of their own
     wall = [b"y" * 100_000 for _ in range(2)]
