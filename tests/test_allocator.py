@@ -34,17 +34,17 @@ def faults():
     thread.join()
     return counts[-1]
 
-kept = sys.argv[1] == "keep" and allocator.keep_freed()
+keeps = sys.argv[1] == "keep" and allocator.keep_freed()
 size = int(sys.argv[2])
 cleared = faults()
 before = memory.resident()
 memory.trim()
-print(kept, cleared, before - memory.resident())
+print(keeps, cleared, before - memory.resident())
 """
 
 
 def ran(way: str, size: int, **environment: str) -> tuple[bool, int, int]:
-    """Whether memory is kept, pages cleared for the tensors again, bytes that `trim` gave back."""
+    """Whether memory is keeps, pages cleared for the tensors again, bytes that `trim` gave back."""
     run = subprocess.run(
         [sys.executable, "-c", FAULTS, way, str(size)],
         env={**os.environ, **environment},
@@ -52,16 +52,16 @@ def ran(way: str, size: int, **environment: str) -> tuple[bool, int, int]:
         text=True,
         check=True,
     )
-    kept, faults, returned = run.stdout.split()
-    return kept == "True", int(faults), int(returned)
+    keeps, faults, returned = run.stdout.split()
+    return keeps == "True", int(faults), int(returned)
 
 
 @pytest.mark.parametrize("n_bytes", [4 << 20, 100 << 20])
 def test_a_tensor_made_again_needs_no_new_pages(n_bytes):
     pages = 8 * n_bytes // os.sysconf("SC_PAGE_SIZE")
     without, cleared, _ = ran("leave", n_bytes // 4)
-    kept, again, returned = ran("keep", n_bytes // 4)
-    assert not without and kept
+    keeps, again, returned = ran("keep", n_bytes // 4)
+    assert not without and keeps
     assert again < pages / 50
     assert cleared > pages / 2 or n_bytes < 64 << 20  # glibc itself keeps some smaller ones
     assert returned > n_bytes / 2  # and a trim gives it back
