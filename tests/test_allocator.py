@@ -44,7 +44,7 @@ print(keeps, cleared, before - memory.resident())
 
 
 def ran(way: str, size: int, **environment: str) -> tuple[bool, int, int]:
-    """Whether memory is keeps, pages cleared for the tensors again, bytes that `trim` gave back."""
+    """Whether memory is kept, pages cleared for the tensors again, bytes that `trim` gave back."""
     run = subprocess.run(
         [sys.executable, "-c", FAULTS, way, str(size)],
         env={**os.environ, **environment},
