@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import workbench as wb
+from workbench.budget import recipes
 from workbench.budget.block import LEAST, moving
 from workbench.budget.free import free
 from workbench.budget.gpus import GPUS
@@ -288,3 +289,21 @@ def test_the_commands_print_json(run):
     costs = json.loads(run("costs", "tiny", "--on", "h100", "--json").stdout)
     assert [line["on"] for line in costs["lines"]] == ["here", "H100"]
     assert json.loads(run("usage", "--json").stdout)["cores"] == os.cpu_count()
+
+
+@pytest.mark.parametrize("what", ["recipes", "suites"])
+def test_costs_ask_no_hub_for_data_that_are_not_here(what, monkeypatch):
+    import datasets
+
+    names = []
+    for function in ("load_dataset", "load_dataset_builder", "get_dataset_config_names"):
+        monkeypatch.setattr(datasets, function, lambda name, *more, **how: names.append(name))
+    monkeypatch.delenv("WORKBENCH_DATA", raising=False)
+    for counted in (recipes._asked, recipes._letters):
+        counted.cache_clear()
+    lines = wb.costs(what, limit=5).lines
+    for counted in (recipes._asked, recipes._letters):
+        counted.cache_clear()  # nor does this test's machine without data stay
+    assert names == []
+    missing = [line.note for line in lines if line.seconds is None]
+    assert missing and all(missing)

@@ -10,6 +10,7 @@ from workbench.budget.gpus import LAUNCH_US, STREAMED, TOGETHER, USED, Gpu, name
 from workbench.budget.machine import Machine, machine
 from workbench.budget.recipes import Asked, of_recipe
 from workbench.budget.work import LIBRARIES_GB, Work, size_of
+from workbench.data import hub
 from workbench.errors import WorkbenchError
 from workbench.public import public
 from workbench.records import Record
@@ -111,7 +112,8 @@ def costs(
 
     Operations are counted from shapes and lengths. Here they are divided by the measured figures of
     `machine`; on a GPU by its data sheet's, of which a share is assumed. What is not counted:
-    reading and tokenising a corpus, training a tokenizer, loading a model.
+    reading and tokenising a corpus, training a tokenizer, loading a model. Nothing is fetched: of
+    data that are not among this machine's files it is said that they are missing.
 
     Args:
         what: "recipes" (each of the shelf), "suites" (each), "patching" (a layer x position map),
@@ -141,7 +143,8 @@ def costs(
         Place("here"),
         *(Place(f"{n_gpus} x {g.name}" if n_gpus > 1 else g.name, g, n_gpus) for g in chosen),
     ]
-    items = list(_items(str(what), model, limit, tokens))
+    with hub.nothing_fetched():
+        items = list(_items(str(what), model, limit, tokens))
     lines = [_line(item, place, here, power) for item in items for place in places]
     return Costs(lines, here, power, _assumed(chosen, n_gpus, power))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench import paths
-from workbench.data import dates
+from workbench.data import dates, hub
 from workbench.data.fetched import file_at
 from workbench.data.files import Record, read
 from workbench.data.notes import Notes
@@ -151,12 +151,13 @@ def _known(name: str, known: Source, split: str) -> list[Record] | None:
     return list(_hub(name, known.hub, known.names[split])) if split in known.names else None
 
 
-def _hub(name: str, hub: tuple[str, str | None, str | None], split: str) -> Iterator[Record]:
+def _hub(name: str, address: tuple[str, str | None, str | None], split: str) -> Iterator[Record]:
     import datasets
     from datasets.exceptions import DatasetsError
 
-    repository, config, revision = hub
+    repository, config, revision = address
     try:
+        hub.ask(repository)
         rows = datasets.load_dataset(repository, config, split=split, revision=revision)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise WorkbenchError(

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from workbench import paths, remote
-from workbench.data import digits, fetched
+from workbench.data import digits, fetched, hub
 from workbench.data.columns import column_for, is_missing
 from workbench.data.files import KINDS, format_of, rows
 from workbench.data.notes import Notes
@@ -281,6 +281,7 @@ def _hub(source: str, column: str, notes: Notes, otherwise: WorkbenchError) -> I
     import datasets
 
     try:
+        hub.ask(source)
         table: Any = datasets.load_dataset(source, split="train")
     except Exception as error:  # offline, unknown, gated: each library below has its own class
         raise otherwise from error

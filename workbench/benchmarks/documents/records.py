@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.data import files
+from workbench.data import files, hub
 from workbench.data.files import format_of
 from workbench.data.opening import open_text
 from workbench.errors import WorkbenchError
@@ -80,6 +80,7 @@ def _hub(source: Source) -> Iterable[Doc]:
     address, config, split = source.hub
     name, _, revision = address.partition("@")
     try:
+        hub.ask(name)
         configs = datasets.get_dataset_config_names(name) if config == "*" else [config]
         parts = [
             datasets.load_dataset(name, part, split=split, revision=revision or None)

@@ -90,8 +90,8 @@ def figures_of(here: Machine) -> None:
     """What this machine reached when it was measured, and a button to measure it again."""
     columns = st.columns(5)
     shown = (
-        ("Products, fp32", f"{max(here.fp32_gflops):,.0f} GFLOP/s"),
-        ("Products, bf16", f"{max(here.bf16_gflops):,.0f} GFLOP/s"),
+        ("Products, fp32", _rate(max(here.fp32_gflops))),
+        ("Products, bf16", _rate(max(here.bf16_gflops))),
         ("Memory", f"{here.bandwidth_gbs:.0f} GB/s"),
         ("Disk", f"{here.disk_mbs:,.0f} MB/s"),
         ("GPU", here.gpu or "none"),
@@ -109,6 +109,11 @@ def figures_of(here: Machine) -> None:
             machine(again=True)
             costed.clear()
             st.rerun()
+
+
+def _rate(gflops: float) -> str:
+    """A rate of products, short enough for a narrow column."""
+    return f"{gflops / 1000:.1f} TFLOP/s" if gflops >= 1000 else f"{gflops:.0f} GFLOP/s"
 
 
 def results(result: Costs) -> None:
