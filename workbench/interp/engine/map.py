@@ -70,10 +70,11 @@ class Map:
         if SITES[self.site][-1] == "pos":
             values[..., : self.first] = unpatched
             after_all = self.layers[-1] + (self.site != "resid_pre") == len(self.packed.layers)
-            if after_all and self.window == 1 and not self.also:
+            alone = self.window == 1 and not self.also  # else `_windows` patches every cell
+            if alone and after_all:
                 # After the last block nothing moves between positions; see `_by_pos`.
                 values[-1, ..., : -1 - self.fed] = unpatched
-            if self.site == "resid_pre" and self.layers[0] == 0:
+            if alone and self.site == "resid_pre" and self.layers[0] == 0:
                 values[0, self._same_token] = unpatched
         return values
 
