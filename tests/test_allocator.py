@@ -15,7 +15,9 @@ pytestmark = [
     ),
 ]
 
-# Pages that the system clears while eight large tensors come and go, by the thread that makes them.
+# Pages that the system clears while eight large tensors come and go, by the thread that makes them:
+# the fewest of four rounds, as the first fills the arena, and a small block may come to lie in the
+# room of a large one, which is then made once more.
 FAULTS = """
 import resource, sys, threading
 import torch
@@ -23,7 +25,7 @@ from workbench import allocator, memory
 
 def faults():
     def work():
-        for _ in range(2):  # the first round is not counted
+        for _ in range(4):
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             for _ in range(8):
                 torch.ones(size)
@@ -32,7 +34,7 @@ def faults():
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    return counts[-1]
+    return min(counts)
 
 keeps = sys.argv[1] == "keep" and allocator.keep_freed()
 size = int(sys.argv[2])
