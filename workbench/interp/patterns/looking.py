@@ -103,12 +103,13 @@ def written_out(
     if n_queries <= BLOCK or query.device.type != "cpu":
         return _rows(query, key, mask, softcap)
     dtype = torch.promote_types(query.dtype, torch.float32)
-    pattern = torch.zeros(*query.shape[:3], n_keys, dtype=dtype)
+    pattern = torch.empty(*query.shape[:3], n_keys, dtype=dtype)
     for start in range(0, n_queries, BLOCK):
         rows = slice(start, start + BLOCK)
         seen = _reach(mask[..., rows, :])
         part = _rows(query[:, :, rows], key[:, :, :seen], mask[..., rows, :seen], softcap)
         pattern[:, :, rows, :seen] = part
+        pattern[:, :, rows, seen:] = 0
     return pattern
 
 
@@ -133,7 +134,8 @@ def _rows(
     scores = (grouped @ key.transpose(-2, -1)).view(batch, n_heads, n_queries, n_keys)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    # In place: the scores are ours, and as large as the pattern.
+    scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
 
