@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -118,8 +118,8 @@ def packed_attention(
     assert state.target is not None
     keys = state.target.keys[state.layer]  # [prompt, kv_head, pos, d_head]
     values = state.target.values[state.layer]
-    mask = state.target.arguments[state.layer].get("attention_mask")
     n_pos = keys.shape[-2]
+    mask = _added(state.target.arguments[state.layer].get("attention_mask"), n_pos, query)
     parts = []
     start = 0
     for pos, prompts in state.groups:
@@ -131,13 +131,34 @@ def packed_attention(
         # [n, head, n_pos - pos, d_head]: before them the recorded keys and values of its prompt.
         k = torch.cat([_of_each(keys, prompts)[:, :, :pos], k], dim=2)
         v = torch.cat([_of_each(values, prompts)[:, :, :pos], v], dim=2)
-        own_mask = None if mask is None else _of_each(mask, prompts)[:, :, pos:, :n_pos]
+        own_mask = _of_each(mask, prompts)[:, :, pos:]
         if last is not None:
             q = q[:, :, -last:]
-            own_mask = None if own_mask is None else own_mask[:, :, -last:]
+            own_mask = own_mask[:, :, -last:]
         out = attend(q, k, v, own_mask, *how)
         parts.append(out.transpose(1, 2).flatten(0, 1))  # [n * looking, head, d_head]
     return torch.cat(parts).unsqueeze(0)
+
+
+def _added(
+    mask: Bool[Tensor, "prompt _head query key"] | Float[Tensor, "prompt _head query key"] | None,
+    n_pos: int,
+    like: Tensor,
+) -> Float[Tensor, "prompt _head query key"]:
+    """A recorded mask as what is added to the scores, which is what PyTorch makes of it each time.
+
+    Args:
+        mask: As in `attend`; None means causal. One for all heads, or one for each.
+        n_pos: Positions of the recorded run.
+        like: A tensor of the wanted type and device.
+    """
+    if mask is None:
+        mask = torch.ones(1, 1, n_pos, n_pos, dtype=torch.bool, device=like.device).tril()
+    mask = mask[:, :, :n_pos, :n_pos]
+    if mask.dtype != torch.bool:
+        return mask
+    added = torch.zeros(mask.shape, dtype=like.dtype, device=like.device)
+    return added.masked_fill_(~mask, -torch.inf)
 
 
 def _of_each(recorded: Tensor, prompts: list[int]) -> Tensor:

@@ -108,7 +108,7 @@ class Map:
 
         def rows_from(p: int) -> Callable[[], Tensor]:
             def rows() -> Tensor:
-                patched = stream[p:].repeat(n, 1, 1)
+                patched = stream[p:].expand(n, -1, -1).clone()
                 patched[:, 0] = changed()[:, p - self.first]
                 return patched
 

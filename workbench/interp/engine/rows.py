@@ -14,9 +14,8 @@ def packed_row(
     """One long row of tokens, and the position that each of them stands at; runs end with it."""
     packed = torch.cat([x.flatten(0, 1) for x in rows.values()]).unsqueeze(0)
     device = packed.device
-    spans = [
-        torch.arange(n_pos - x.shape[1], n_pos, device=device).repeat(len(x)) for x in rows.values()
-    ]
+    at = torch.arange(n_pos, device=device)
+    spans = [at[n_pos - x.shape[1] :].expand(len(x), -1).flatten() for x in rows.values()]
     return packed, torch.cat(spans)
 
 
