@@ -58,7 +58,7 @@ MAKERS = (
 _LIBRARIES: list[Any] = []
 WAITS: list[str] = []
 """What made the processor wait for the accelerator: each operation that gave it a number, or a
-tensor on the CPU.
+tensor on the CPU, and each copy to the accelerator that is not asked to be `non_blocking`.
 """
 _LATE: list[tuple[Tensor, Tensor]] = []
 """Tensors on the CPU that a copy which is not waited for has yet to fill, with what comes."""
@@ -145,8 +145,10 @@ def carry_out(operation, *args, **kwargs):
     leaves = bool(ours) and not stays
     if operation is ops.copy_.default:
         leaves = len(ours) == 1 and isinstance(args[1], PretendTensor)
-    later = bool(kwargs.get("non_blocking")) or (leaves and args[2:] == (True,))
-    if (leaves and not later) or _reads(operation, args):
+    enters = operation in MOVES and stays and len(ours) < len(tensors)
+    asks = operation is ops.copy_.default and args[2:] == (True,)
+    later = asks or bool(kwargs.get("non_blocking"))
+    if ((leaves or enters) and not later) or _reads(operation, args):
         WAITS.append(str(operation))
         _arrive()
     if operation is ops.copy_.default:
@@ -224,7 +226,7 @@ def switch_on() -> None:
     few = torch.library.Library("aten", "IMPL")
     few.impl(
         "_copy_from",
-        lambda source, target, *_: carry_out(ops.copy_.default, target, source),
+        lambda source, target, *more: carry_out(ops.copy_.default, target, source, *more),
         "PrivateUse1",
     )
     for name in MAKERS:

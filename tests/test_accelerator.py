@@ -19,6 +19,7 @@ QUICK = [
     "mixing",
     "late",
     "no waits",
+    "no waits with adamw",
     "logits",
     "packed engine",
     "generation",

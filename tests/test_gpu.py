@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import subject_of, tiny_gpt, written_by
+from tests.test_training_speed import compiled_steps
 from workbench.generation import Batch, Request
 from workbench.interp.engine.settings import Settings
 from workbench.interp.engine.sweep import run_sweep
@@ -100,15 +101,10 @@ def test_bfloat16_training_lowers_the_loss():
 
 
 def test_a_compiled_step_equals_a_plain_one_and_is_compiled_once():
-    from torch._dynamo.utils import counters
-
-    torch._dynamo.reset()
-    counters.clear()
-    plain = losses_on("cuda", optimizer="adamw")
-    assert not counters["stats"]
-    fast = losses_on("cuda", optimizer="adamw", compile=True)
-    assert fast == pytest.approx(plain, abs=2e-3)
-    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    steps = compiled_steps()
+    assert steps["device"] == "cuda"
+    assert steps["fast"] == pytest.approx(steps["plain"], abs=2e-3)
+    assert (steps["graphs"], steps["breaks"]) == (1, 0)
 
 
 def test_a_step_does_not_wait_for_the_gpu():

@@ -34,13 +34,22 @@ def model(**words: Any) -> Any:
     return made_of.train()
 
 
-@pytest.fixture(scope="module")
-def graphs() -> list[dict[str, Any]]:
-    """What `tests/graphs.py` prints, in a process without the checks of shapes."""
-    script = Path(__file__).with_name("graphs.py")
+def printed_by(name: str) -> list[dict[str, Any]]:
+    """What a script beside this file prints, in a process without the checks of shapes."""
+    script = Path(__file__).with_name(name)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def compiled_steps() -> dict[str, Any]:
+    """What `compiled_steps.py` prints."""
+    return printed_by("compiled_steps.py")[0]
+
+
+@pytest.fixture(scope="module")
+def graphs() -> list[dict[str, Any]]:
+    return printed_by("graphs.py")
 
 
 @pytest.mark.timeout(600)
@@ -48,6 +57,15 @@ def test_model_and_loss_are_one_graph_without_breaks(graphs):
     assert len(graphs) == len(ENCODINGS) + 2 * 5 + 2
     for row in graphs:
         assert (row["graphs"], row["breaks"]) == (1, 0), row
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_compiled_step_equals_a_plain_one_and_is_compiled_once():
+    steps = compiled_steps()
+    assert steps["fast"] == pytest.approx(steps["plain"], abs=2e-3)
+    assert steps["fast"][-1] < steps["fast"][0] - 1
+    assert (steps["graphs"], steps["breaks"]) == (1, 0)
 
 
 @pytest.mark.timeout(600)

@@ -212,7 +212,7 @@ class PrivateStepper(Stepper):
         self._noisy.original_optimizer.step()
         self._noisy.zero_grad()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update(self.model)
         return torch.cat(losses).mean(), norm
 
     def facts(self, done: int) -> dict[str, float]:

@@ -14,13 +14,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from jaxtyping import Int
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
 from workbench.subjects.gpt import WorkbenchGPTModel
 from workbench.training import resources, sharding
 from workbench.training.attending import keep_short_patterns
+from workbench.training.averaging import Averaged
 from workbench.training.compiling import PartLoss, summed_loss
 from workbench.training.feeding import moved
 from workbench.training.optim import optimizers, set_rate
@@ -119,18 +119,14 @@ class Stepper:
         # Counting parameters walks the model: once per width of the batch is enough.
         self.flops_per_token = cache(partial(resources.flops_per_token, model))
 
-    def _averaged(
-        self, model: PreTrainedModel, saved: dict[str, Any] | None
-    ) -> AveragedModel | None:
+    def _averaged(self, model: PreTrainedModel, saved: dict[str, Any] | None) -> Averaged | None:
         """An exponential moving average of the weights, or None where the recipe asks for none."""
         if not self.settings.ema:
             return None
-        average = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema), use_buffers=False
-        )
+        average = Averaged(model, self.settings.ema)
         if saved is not None:
             # A checkpoint's weights are the average; those in training are part of the state.
-            average.n_averaged.fill_(saved["averaged"])
+            average.n_averaged = saved["averaged"]
             model.load_state_dict(saved["weights"])
         return average
 
@@ -176,7 +172,7 @@ class Stepper:
             opt.step()
             opt.zero_grad()
         if self.average is not None:
-            self.average.update_parameters(self.accelerator.unwrap_model(self.model))
+            self.average.update(self.accelerator.unwrap_model(self.model))
         return loss, sharding.whole(torch.as_tensor(norm))
 
     def facts(self, done: int) -> dict[str, float]:
@@ -243,7 +239,7 @@ class Stepper:
     def best_model(self) -> PreTrainedModel:
         """The model to evaluate and save: the moving average if there is one."""
         if self.average is not None:
-            return cast(PreTrainedModel, self.average.module)
+            return self.average.module
         return self.accelerator.unwrap_model(self.model)
 
     def weights(self) -> dict[str, Tensor] | None:
@@ -257,6 +253,6 @@ class Stepper:
         }
         if self.average is not None:
             # The checkpoint's own weights are the average, so those in training come along.
-            state["averaged"] = int(self.average.n_averaged)
+            state["averaged"] = self.average.n_averaged
             state["weights"] = self.accelerator.unwrap_model(self.model).state_dict()
         return state
