@@ -227,6 +227,7 @@ def test_the_engine_and_hooks_agree_on_means(data, monkeypatch):
     assert isinstance(pairs[0], TokenPair) and Exchange(subject).packed is None
 
 
+@pytest.mark.slow
 def test_the_command_prints_categories_and_heads(run, data):
     words = ("old", "red", "big", "fat")
     crows(data, [(f"The {a} cat sat.", f"The {a} dog sat.", "cat") for a in words] * 3)

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from workbench.benchmarks.documents import generated as core
-from workbench.training.grammar import SHARES, grammar, words
+from workbench.training.grammar import SHARES, grammar, letters, words
 from workbench.training.grammar.expand import expand
 from workbench.training.texts import documents
 
@@ -38,9 +38,10 @@ def test_the_same_seed_makes_the_same_documents_and_no_kind_is_missing():
         assert {kind(random.Random(i)) for i in range(30)}.isdisjoint({"", "\n"})
 
 
-def test_the_corpus_takes_the_source_by_its_name():
-    first = next(documents(["grammar"]))
-    assert first == grammar()[0]
+def test_the_corpus_takes_the_source_by_its_name_and_a_sample_tells_its_length():
+    whole = list(documents(["grammar"]))
+    assert whole[0] == grammar()[0]
+    assert letters() == pytest.approx(sum(map(len, whole)), rel=0.04)
 
 
 @pytest.mark.parametrize("frame", core.SCENES)

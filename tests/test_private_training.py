@@ -310,6 +310,7 @@ def secrets_file(path, n: int = 120) -> list[str]:
     return prompts
 
 
+@pytest.mark.slow
 def test_the_audit_of_a_fine_tune_reads_what_it_learned_and_what_it_held_out(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     prompts = secrets_file(tmp_path / "codes.jsonl")

@@ -94,7 +94,8 @@ def on_two_processes(words: Recipe, folder, *, nodes: int = 1) -> dict:
     return json.loads(printed)[0]
 
 
-@pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
 def test_two_processes_train_like_one(text, tmp_path, sharded):  # noqa: F811
     """The same global batch, whole models (DDP) or shards (FSDP2): the same losses to 1e-4 after 20
     steps, one run.

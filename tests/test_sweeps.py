@@ -164,6 +164,7 @@ def test_models_on_suites_have_their_scores_with_intervals(home, tmp_path):
     assert row["low"] <= row["value"] <= row["high"] and row["n"] == 10
 
 
+@pytest.mark.slow
 def test_torchrun_processes_share_one_sweep(home):
     plan = plan_of(home)
     recipe = plan.recipe

@@ -144,15 +144,17 @@ def _held_out(recipe: Recipe) -> tuple[int, list[str]]:
 
 @functools.lru_cache(maxsize=32)
 def _letters(sources: tuple[str, ...], column: str, unwrap: bool) -> int:
-    """Letters of a corpus, at most about `ENOUGH`."""
+    """Letters of a corpus, at most about `ENOUGH`; those of `grammar` are estimated."""
+    from workbench.training import grammar
     from workbench.training.texts import documents
 
     n_letters = 0
-    for text in documents(list(sources), column=column, unwrap=unwrap):
+    files = [source for source in sources if source != "grammar"]
+    for text in documents(files, column=column, unwrap=unwrap) if files else ():
         n_letters += len(text)
         if n_letters > ENOUGH:
             break
-    return n_letters
+    return n_letters + (grammar.letters() if len(files) < len(sources) else 0)
 
 
 def _finetuning(recipe: Recipe) -> Asked:

@@ -32,8 +32,19 @@ def grammar(n: int = COUNT, seed: int = 0) -> list[str]:
     return list(_documents(n, seed))
 
 
-@lru_cache(maxsize=1)  # a corpus is read several times, and making it takes many seconds
-def _documents(n: int, seed: int) -> tuple[str, ...]:
+def letters(sample: int = 1000) -> int:
+    """About how many letters the source `grammar` has, within a few percent.
+
+    Args:
+        sample: Documents that are made and counted; all of them would take many seconds.
+    """
+    return round(COUNT * sum(map(len, _made(sample, seed=1))) / sample)
+
+
+def _made(n: int, seed: int) -> tuple[str, ...]:
     draw = random.Random(seed)
     kinds = draw.choices(list(SHARES), list(SHARES.values()), k=n)
     return tuple(kind(draw) for kind in kinds)
+
+
+_documents = lru_cache(maxsize=1)(_made)  # a corpus is read several times
