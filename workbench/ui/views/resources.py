@@ -90,8 +90,8 @@ def figures_of(here: Machine) -> None:
     """What this machine reached when it was measured, and a button to measure it again."""
     columns = st.columns(5)
     shown = (
-        ("Products, fp32", _rate(max(here.fp32_gflops))),
-        ("Products, bf16", _rate(max(here.bf16_gflops))),
+        ("fp32, TFLOP/s", f"{max(here.fp32_gflops) / 1000:.3g}"),
+        ("bf16, TFLOP/s", f"{max(here.bf16_gflops) / 1000:.3g}"),
         ("Memory", f"{here.bandwidth_gbs:.0f} GB/s"),
         ("Disk", f"{here.disk_mbs:,.0f} MB/s"),
         ("GPU", here.gpu or "none"),
@@ -109,11 +109,6 @@ def figures_of(here: Machine) -> None:
             machine(again=True)
             costed.clear()
             st.rerun()
-
-
-def _rate(gflops: float) -> str:
-    """A rate of products, short enough for a narrow column."""
-    return f"{gflops / 1000:.1f} TFLOP/s" if gflops >= 1000 else f"{gflops:.0f} GFLOP/s"
 
 
 def results(result: Costs) -> None:
@@ -136,6 +131,7 @@ def results(result: Costs) -> None:
         hide_index=True,
         height=40 + 36 * min(len(shown), 14),
         column_config={
+            "time": st.column_config.TextColumn(width=95),
             "memory": st.column_config.NumberColumn("memory (GiB)", format="%.2f"),
             "energy": st.column_config.NumberColumn("energy (kWh, estimate)", format="%.2g"),
             "operations": st.column_config.NumberColumn("operations (10⁹)", format="compact"),
