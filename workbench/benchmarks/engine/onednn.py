@@ -23,7 +23,8 @@ class Layout:
         self._layers = [
             layer for layer in model.modules() if type(layer) is torch.nn.Linear and _plain(layer)
         ]
-        self._laid: list[tuple[tuple[int, int], torch.Tensor]] = []
+        # By layer: the weights that were reordered, their version then, the reordered ones.
+        self._laid: list[tuple[torch.Tensor, int, torch.Tensor]] = []
 
     @property
     def possible(self) -> bool:
@@ -32,12 +33,11 @@ class Layout:
         return bool(self._layers) and n_bytes <= MOST_BYTES and torch.backends.mkldnn.is_available()
 
     def __enter__(self) -> None:
-        if [stamp for stamp, _ in self._laid] != [_stamp(layer) for layer in self._layers]:
+        if not self._laid or not all(map(_unchanged, self._layers, self._laid)):
             reorder = torch.ops.mkldnn._reorder_linear_weight
-            self._laid = [
-                (_stamp(layer), reorder(layer.weight.detach(), ROWS)) for layer in self._layers
-            ]
-        for layer, (_, weight) in zip(self._layers, self._laid, strict=True):
+            own = [layer.weight.detach() for layer in self._layers]
+            self._laid = [(weight, weight._version, reorder(weight, ROWS)) for weight in own]
+        for layer, (_, _, weight) in zip(self._layers, self._laid, strict=True):
             layer.forward = MethodType(_product(weight), layer)
 
     def __exit__(self, *_: object) -> None:
@@ -61,6 +61,8 @@ def _plain(layer: torch.nn.Linear) -> bool:
     return here and "forward" not in layer.__dict__
 
 
-def _stamp(layer: torch.nn.Linear) -> tuple[int, int]:
-    """Address and version of the layer's weights; changes when they do."""
-    return layer.weight.data_ptr(), layer.weight._version
+def _unchanged(layer: torch.nn.Linear, laid: tuple[torch.Tensor, int, torch.Tensor]) -> bool:
+    """Whether the layer's weights are those that were reordered."""
+    # As these are held, no other weights can have come to lie at their address.
+    weight, version, _ = laid
+    return layer.weight.data_ptr() == weight.data_ptr() and layer.weight._version == version
